@@ -1,0 +1,143 @@
+"""How many tokens a request used, and how sure we are.
+
+Reads every provider's usage object into one `Usage`, and estimates where a provider is silent. Pure: bytes and numbers in,
+numbers out. Money is `pricing.py`'s business.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+# A count above this is a provider's mistake, not a number of tokens (the largest contexts hold some 10^7).
+_ABSURD: Final = 10**12
+
+_DETAIL_COUNTS: Final = (
+    "audio_tokens",
+    "image_tokens",
+    "text_tokens",
+    "cache_write_tokens",
+    "accepted_prediction_tokens",
+    "rejected_prediction_tokens",
+)
+
+
+class UsageSource(StrEnum):
+    """Where the numbers come from: the provider, our estimate, or nothing was used."""
+
+    UPSTREAM = "upstream"
+    ESTIMATED = "estimated"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one request. `cached` is a part of `prompt`, `reasoning` a part of `completion` (None: not told)."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int | None = None
+    inconsistent: bool = False
+    """The provider's total was larger than its parts."""
+    prompt_details: tuple[tuple[str, int], ...] = ()
+    completion_details: tuple[tuple[str, int], ...] = ()
+
+    def as_chat(self) -> dict[str, object]:
+        """Return the `usage` object of a chat completion, rebuilt: never a key that the provider alone should see."""
+        usage: dict[str, object] = {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached, **dict(self.prompt_details)},
+        }
+        if self.reasoning is not None or self.completion_details:
+            told = {} if self.reasoning is None else {"reasoning_tokens": self.reasoning}
+            usage["completion_tokens_details"] = {**told, **dict(self.completion_details)}
+        return usage
+
+
+def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | None:
+    """Normalise a provider's decoded usage object; None if it does not give both prompt and completion tokens.
+
+    Takes the OpenAI, Responses, Anthropic (cache counts beside the prompt), DeepSeek (hit and miss) and Kimi forms. Where
+    reasoning was counted outside the completion (the total says so), it is added; `completion_from_total` trusts the total
+    of providers that hide their reasoning there.
+    """
+    if not isinstance(raw, Mapping):
+        return None
+    prompt_details, completion_details = _details(raw, "prompt", "input"), _details(raw, "completion", "output")
+    prompt = _prompt_tokens(raw)
+    completion = _first(_count(raw, "completion_tokens"), _count(raw, "output_tokens"))
+    if prompt is None or completion is None:
+        return None
+    cached = _first(
+        _count(prompt_details, "cached_tokens"),
+        _count(raw, "prompt_cache_hit_tokens"),
+        _count(raw, "cached_tokens"),
+        _count(raw, "cache_read_input_tokens"),
+        0,
+    )
+    reasoning = _first(_count(completion_details, "reasoning_tokens"), _count(raw, "reasoning_tokens"))
+    total = _count(raw, "total_tokens")
+    inconsistent = False
+    if total is not None and total > prompt + completion:
+        if reasoning and total == prompt + completion + reasoning:
+            completion += reasoning
+        else:
+            inconsistent = True
+            if completion_from_total:
+                completion = total - prompt
+    return Usage(
+        prompt=prompt,
+        completion=completion,
+        cached=min(cached or 0, prompt),
+        reasoning=None if reasoning is None else min(reasoning, completion),
+        inconsistent=inconsistent,
+        prompt_details=_copied(prompt_details),
+        completion_details=_copied(completion_details),
+    )
+
+
+def tokens_of(utf8_bytes: int, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
+    """Estimate the tokens of a text of `utf8_bytes`, rounded up; the divisor is a rational (numerator, denominator)."""
+    numerator, denominator = bytes_per_token
+    return -(-utf8_bytes * denominator // numerator)
+
+
+def _prompt_tokens(raw: Mapping[str, object]) -> int | None:
+    openai = _count(raw, "prompt_tokens")
+    if openai is not None:
+        return openai
+    plain = _count(raw, "input_tokens")
+    read, written = _count(raw, "cache_read_input_tokens"), _count(raw, "cache_creation_input_tokens")
+    if plain is not None:
+        return plain + (read or 0) + (written or 0)
+    hit, miss = _count(raw, "prompt_cache_hit_tokens"), _count(raw, "prompt_cache_miss_tokens")
+    return None if hit is None or miss is None else hit + miss
+
+
+def _details(raw: Mapping[str, object], *sides: str) -> Mapping[str, object]:
+    for side in sides:
+        details = raw.get(f"{side}_tokens_details")
+        if isinstance(details, Mapping):
+            return details
+    return {}
+
+
+def _copied(details: Mapping[str, object]) -> tuple[tuple[str, int], ...]:
+    if len(details) <= 1:  # nothing beside the one count that everybody sends
+        return ()
+    return tuple((name, count) for name in _DETAIL_COUNTS if (count := _count(details, name)) is not None)
+
+
+def _count(values: Mapping[str, object], name: str) -> int | None:
+    """Take a non-negative integer (an integral float counts); anything else is as if it were absent."""
+    value = values.get(name)
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and 0 <= value < _ABSURD else None
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,176 @@
+"""A provider's whole chat completion, read and written again in the one form that clients get.
+
+Values that clients compare (text, arguments, ids, log probabilities) leave as the bytes that came; only what is missing or
+private to the provider is changed. Pure.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec import Raw
+
+from proxy.usage import Usage, read_usage
+from proxy.wire import json
+from proxy.wire.json import Malformed, RawObject
+from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in
+
+MAX_ID: Final = 128
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+FAILED: Final = frozenset({"error", "abort"})
+_RENAMED: Final = {
+    "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop", "complete": "stop",
+    "max_tokens": "length", "model_length": "length",
+    "tool_use": "tool_calls",
+    "safety": "content_filter", "recitation": "content_filter", "sensitive": "content_filter",
+    "guardrail_intervened": "content_filter",
+}  # fmt: skip
+_TEXT_FIELDS: Final = ("content", "refusal")
+_REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
+_EMPTY_STRING: Final = Raw(b'""')
+_FUNCTION: Final = Raw(b'"function"')
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer:
+    """A completion that can be served: its normalised fields, and the provider's usage if it told one that can be true."""
+
+    fields: RawObject
+    choices: list[RawObject]
+    upstream_id: str | None
+    usage: Usage | None
+
+    def output_bytes(self) -> int:
+        """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names and arguments."""
+        return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in self.choices)
+
+
+def read_answer(
+    body: bytes, *, new_id: Callable[[], str], strip_fields: Collection[str] = (), completion_from_total: bool = False
+) -> ChatAnswer:
+    """Read a provider's body; raises `UpstreamError` if it is an error in a 200, or no completion at all."""
+    fields = _split(body.lstrip())
+    raw_choices = fields.get("choices")
+    try:
+        choices = [_choice(choice, new_id) for choice in json.split_list(raw_choices)] if raw_choices is not None else []
+        usage_raw = fields.get("usage")
+        usage = None if usage_raw is None else read_usage(json.decode(usage_raw), completion_from_total=completion_from_total)
+    except Malformed:
+        raise bad_answer("its choices are not those of a chat completion") from None
+    if not choices:
+        raise bad_answer("it holds no choices")
+    upstream_id = valid_id(fields.get("id"))
+    kept = {name: value for name, value in fields.items() if name not in strip_fields}
+    answer = ChatAnswer(kept, choices, upstream_id, usage)
+    if usage is not None and usage.prompt == 0 and usage.completion == 0 and answer.output_bytes() > 0:
+        return ChatAnswer(kept, choices, upstream_id, None)
+    return answer
+
+
+def write_answer(answer: ChatAnswer, *, model: str, usage: Usage, now: int, new_id: Callable[[], str]) -> bytes:
+    """Write the client's body: the documented keys first, the provider's other keys after them; `now` in Unix seconds."""
+    fields = answer.fields
+    first: dict[str, object] = {
+        "id": fields["id"] if answer.upstream_id is not None else f"chatcmpl_{new_id()}",
+        "object": "chat.completion",
+        "created": created(fields.get("created"), now),
+        "model": model,
+        "choices": answer.choices,
+        "usage": usage.as_chat(),
+    }
+    return json.encode({**first, **{name: value for name, value in fields.items() if name not in first}})
+
+
+def valid_id(raw: Raw | None) -> str | None:
+    """Return the provider's id if a client can be shown it: 1 to 128 visible ASCII characters."""
+    text = json.text_of(raw)
+    return text if text and len(text) <= MAX_ID and text.isascii() and text.isprintable() and " " not in text else None
+
+
+def created(raw: Raw | None, now: int) -> int:
+    """Return the provider's creation time if it is a positive whole number, else now."""
+    data = b"" if raw is None else bytes(raw)
+    return int(data) if data.isdigit() and len(data) < MAX_ID and int(data) > 0 else now
+
+
+def finish_reason(raw: Raw | None, *, has_tool_calls: bool) -> str:
+    """Name the ending in OpenAI's words; what is missing follows from the tool calls, and unknown words pass."""
+    word = json.text_of(raw)
+    if not word:
+        return "tool_calls" if has_tool_calls else "stop"
+    return _RENAMED.get(word, word)
+
+
+def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
+    """Give every tool call a type, an id and its arguments as a string; strings stay byte-identical."""
+    calls = json.split_list(raw)
+    for call in calls:
+        if not json.text_of(call.get("type")):
+            call["type"] = _FUNCTION
+        if not json.text_of(call.get("id")):
+            call["id"] = Raw(json.encode(f"call_{new_id()}"))
+        if (function_raw := call.get("function")) is not None:
+            function = json.split_object(bytes(function_raw))
+            arguments = function.get("arguments")
+            if arguments is not None and not bytes(arguments).startswith(b'"'):
+                text = "" if json.is_null(arguments) else json.encode(json.decode(arguments)).decode()
+                call["function"] = Raw(json.encode({**function, "arguments": text}))
+    return calls
+
+
+def _split(body: bytes) -> RawObject:
+    try:
+        fields = json.split_object(body)
+    except Malformed:
+        disguise = json.Disguise(body)
+        try:
+            if not disguise:
+                raise
+            fields = {name: Raw(disguise.take_off(bytes(raw))) for name, raw in json.split_object(disguise.put_on(body)).items()}
+        except Malformed:
+            if (error := error_in(body)) is not None:
+                raise UpstreamError(error) from None
+            raise bad_answer("it is not JSON") from None
+    if (error := error_in(fields)) is not None:
+        raise UpstreamError(error)
+    return fields
+
+
+def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
+    message = json.split_object(bytes(choice["message"])) if "message" in choice else {}
+    calls_raw = message.pop("tool_calls", None)
+    calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
+    reason = finish_reason(choice.get("finish_reason"), has_tool_calls=bool(calls))
+    if reason in FAILED:
+        raise bad_answer("it ended with an error")
+    content = message.pop("content", None)
+    silent = bool(calls) or not json.is_null(message.get("refusal"))
+    new_message: dict[str, object] = {
+        "role": "assistant",
+        "content": (None if silent else _EMPTY_STRING) if json.is_null(content) else content,
+        **({"tool_calls": calls} if calls else {}),
+    }
+    message.pop("role", None)
+    rest = {name: value for name, value in choice.items() if name not in {"index", "message", "finish_reason"}}
+    return {
+        "index": choice.get("index", Raw(b"0")),
+        "message": Raw(json.encode({**new_message, **message})),
+        "finish_reason": Raw(json.encode(reason)),
+        **rest,
+    }
+
+
+def _message_bytes(message: RawObject) -> int:
+    total = sum(_size(message.get(name)) for name in _TEXT_FIELDS)
+    total += next((size for name in _REASONING_FIELDS if (size := _size(message.get(name)))), 0)
+    calls = message.get("tool_calls")
+    for call in [] if json.is_null(calls) or calls is None else json.split_list(calls):
+        if "function" in call:
+            function = json.split_object(bytes(call["function"]))
+            total += _size(function.get("name")) + _size(function.get("arguments"))
+    return total
+
+
+def _size(raw: Raw | None) -> int:
+    text = json.text_of(raw)
+    return 0 if text is None else len(text.encode())

@@ -1,0 +1,140 @@
+"""JSON objects taken apart at one level, every value kept as the bytes that came.
+
+A gateway changes two or three fields of a body; the others must leave exactly as they arrived: big integers, key order, lone
+surrogates. So a body is never decoded whole. Nothing here knows what a field means.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+MAX_DEPTH: Final = 100
+_BOM: Final = b"\xef\xbb\xbf"
+_STRUCTURE: Final = b'[]{}"'
+_NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
+_STRING: Final = re.compile(rb'"[^"]*"')
+_SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
+# One escape sequence of a JSON string: a surrogate pair, a lone surrogate, or anything else.
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|u[0-9a-fA-F]{4}|.)",
+    re.DOTALL,
+)
+
+RawObject = dict[str, Raw]
+_objects: Final = msgspec.json.Decoder(RawObject)
+_lists: Final = msgspec.json.Decoder(list[RawObject])
+_anything: Final = msgspec.json.Decoder()
+
+encode: Final = msgspec.json.encode
+
+
+class Malformed(ValueError):  # noqa: N818 - what the bytes are
+    """The bytes are not what JSON allows here; the text says why without quoting them."""
+
+
+def split_object(body: bytes) -> RawObject:
+    """Return the fields of a JSON object in order, each value as its own bytes; of duplicate keys the last wins."""
+    try:
+        return _objects.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(_why(error)) from None
+
+
+def split_list(body: bytes | Raw) -> list[RawObject]:
+    """Return the objects of a JSON array, each as by `split_object`."""
+    try:
+        return _lists.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(_why(error)) from None
+
+
+def decode(body: bytes | Raw) -> object:
+    """Decode a small value whole (a usage object, an error)."""
+    try:
+        return _anything.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(_why(error)) from None
+
+
+def text_of(value: Raw | None) -> str | None:
+    """Return the string that `value` encodes; None if it is absent or anything else."""
+    if value is None:
+        return None
+    data = bytes(value)
+    if not data.startswith(b'"'):
+        return None
+    decoded = decode(data)
+    return decoded if isinstance(decoded, str) else None
+
+
+def is_null(value: Raw | None) -> bool:
+    """Tell whether a field is absent or null, which mean the same in an OpenAI body."""
+    return value is None or bytes(value) == b"null"
+
+
+def too_deep(body: bytes) -> bool:
+    """Tell whether arrays and objects are nested deeper than `MAX_DEPTH`, in a time that grows with the size alone."""
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    # In this order: pairs of backslashes first, so that what is left of `\"` really is an escaped quote.
+    skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
+    skeleton = _STRING.sub(b"", skeleton)
+    for _ in range(MAX_DEPTH):
+        if not skeleton:
+            return False
+        skeleton = skeleton.replace(b"[]", b"").replace(b"{}", b"")
+    return bool(skeleton)
+
+
+class Disguise:
+    """Lone surrogates (`\\ud83d` with no partner) stand in JSON but not in UTF-8, and the decoder refuses them.
+
+    They are swapped for unused escapes of the same length before decoding, and back in whatever is sent on.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        """Choose for each lone surrogate of `body` an escape that does not occur in it."""
+        lone = {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if _SURROGATE.search(body) else set()
+        lower = body.lower() if lone else b""
+        unused = (escape for code in range(0xE000, 0xF900) if (escape := b"u%04x" % code) not in lower)
+        self._there: Mapping[bytes, bytes] = dict(zip(sorted(lone), unused, strict=False))
+        self._back: Mapping[bytes, bytes] = {mask: real for real, mask in self._there.items()}
+
+    def put_on(self, body: bytes) -> bytes:
+        """Return `body` as the decoder takes it; the same object where nothing has to change."""
+        return self._swap(body, self._there) if self._there else body
+
+    def take_off(self, body: bytes) -> bytes:
+        """Return `body` with the surrogates as they came."""
+        return self._swap(body, self._back) if self._back else body
+
+    def __bool__(self) -> bool:
+        """Tell whether there is anything to swap."""
+        return bool(self._there)
+
+    @staticmethod
+    def _swap(body: bytes, table: Mapping[bytes, bytes]) -> bytes:
+        def one(match: re.Match[bytes]) -> bytes:
+            escape = match[0]
+            return b"\\" + table[escape[1:]] if escape[1:] in table else escape
+
+        return _ESCAPE.sub(one, body)
+
+
+def without_bom(body: bytes) -> bytes:
+    """Return `body` without the UTF-8 byte order mark that some clients put in front."""
+    return body.removeprefix(_BOM)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not valid UTF-8"
+    if isinstance(error, RecursionError):
+        return f"it is nested deeper than {MAX_DEPTH} levels"
+    return str(error).removeprefix("JSON is malformed: ")

@@ -1,0 +1,111 @@
+"""Server-sent events, taken out of a byte stream that may be cut anywhere.
+
+Follows the WHATWG rules (CR, LF or CRLF, a BOM at the start, several data lines, comments, unknown fields) and says of each
+event whether a client could have been handed its bytes as they came. Knows nothing of what the data means.
+"""
+
+from typing import Final, NamedTuple
+
+MAX_EVENT: Final = 16 * 1024 * 1024
+"""An event that grows beyond this is refused (WHATWG sets no bound; providers' largest are images of a few MiB)."""
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """One event. `data` is what its data lines hold, None if it has none (comments, `id:`, `retry:`)."""
+
+    raw: bytes
+    """Its bytes with the closing blank line; every line end is LF by now."""
+    data: bytes | None
+    clean: bool
+    """It is one `data: ` line: the form that clients get, so `raw` can be sent as it is."""
+    error: bytes | None = None
+    """The value of the non-standard field `error:`, which some servers use instead of data."""
+
+
+class EventTooLarge(ValueError):  # noqa: N818 - the state of the stream
+    """An event is larger than `MAX_EVENT`; the rest of the stream cannot be read."""
+
+
+class EventReader:
+    """Feed it pieces, take out events; what is not complete yet stays inside. The events do not depend on where cuts fall."""
+
+    __slots__ = ("_after_cr", "_at_start", "_tail")
+
+    def __init__(self) -> None:
+        """Start at the beginning of a stream."""
+        self._tail = bytearray()
+        self._after_cr = False
+        self._at_start = True
+
+    @property
+    def idle(self) -> bool:
+        """True when no part of an event waits inside, so that the next piece may be looked at on its own."""
+        return not self._tail and not self._after_cr and not self._at_start
+
+    def feed(self, piece: bytes) -> list[Event]:
+        """Return the events that `piece` completes. Raises `EventTooLarge`."""
+        scan_from = max(0, len(self._tail) - 1)
+        self._tail += self._with_lf(piece)
+        if self._at_start and not self._past_bom():
+            return []
+        events = []
+        start = 0
+        while (end := self._tail.find(b"\n\n", scan_from)) >= 0:
+            if (event := _event(bytes(self._tail[start : end + 2]))) is not None:
+                events.append(event)
+            start = scan_from = end + 2
+        del self._tail[:start]
+        if len(self._tail) > MAX_EVENT:
+            raise EventTooLarge
+        return events
+
+    def end(self) -> list[Event]:
+        """Return the last event if the stream ended without its blank line."""
+        rest = bytes(self._tail).rstrip(b"\n")
+        self._tail.clear()
+        event = _event(rest + b"\n\n")
+        return [] if event is None else [event]
+
+    def _with_lf(self, piece: bytes) -> bytes:
+        if not piece:
+            return piece
+        if self._after_cr and piece.startswith(b"\n"):
+            piece = piece[1:]
+        self._after_cr = piece.endswith(b"\r") if piece else False
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in piece else piece
+
+    def _past_bom(self) -> bool:
+        """Drop a byte order mark at the start; False while the stream is too short to tell."""
+        if len(self._tail) < len(_BOM) and _BOM.startswith(self._tail):
+            return False
+        self._at_start = False
+        if self._tail.startswith(_BOM):
+            del self._tail[: len(_BOM)]
+        return True
+
+
+def _event(block: bytes) -> Event | None:
+    block = block.lstrip(b"\n")
+    line = block[:-2]
+    if not line:
+        return None
+    if b"\n" in line or not line.startswith(b"data:"):
+        return _careful(block)
+    spaced = line[5:6] == b" "
+    data = line[6:] if spaced else line[5:]
+    return Event(block, data or None, clean=spaced and bool(data))
+
+
+def _careful(block: bytes) -> Event:
+    data: list[bytes] = []
+    error: bytes | None = None
+    for line in block.split(b"\n"):
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            data.append(value)
+        elif name == b"error" and value:
+            error = value
+    joined = b"\n".join(data)
+    return Event(block, joined or None, clean=False, error=error)

@@ -1,0 +1,182 @@
+"""What a provider says when it fails, read in all its shapes and turned into what a client is told.
+
+The provider's own words reach a client only where they can help it to correct its request, and then without keys, hosts and
+addresses; every other failure is a fixed sentence. Pure.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import ErrorType, Fault
+from proxy.wire import json
+from proxy.wire.json import Malformed, RawObject
+
+MAX_MESSAGE: Final = 2_000
+MAX_RETRY_AFTER_MS: Final = 60_000
+_TOO_LONG: Final = ("maximum context length", "context length is only", "context size")
+_MODERATION: Final = ("moderation", "flagged", "content_filter")
+_SECRETS: Final = re.compile(r"sk-[A-Za-z0-9_\-*.]+|[\w.+-]+@[\w-]+\.[\w.-]+|https?://[^\s\"'<>]+")
+_STATUS_CODE: Final = re.compile(r"[1-5][0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """A provider's error as it was read; `message` is its own text and must not be shown before `client_fault` cleaned it."""
+
+    message: str = ""
+    code: str | None = None
+    param: str | None = None
+    status: int | None = None
+    """The status that the error itself names, where it came inside a 200."""
+
+
+class UpstreamError(Exception):
+    """An attempt at one target failed; `status` is what the provider answered, None where nothing usable came.
+
+    `kind` names the failure in our words (the `code` a client sees); `detail` is for the log alone.
+    """
+
+    def __init__(
+        self,
+        body: ErrorBody | None = None,
+        *,
+        status: int | None = None,
+        kind: str = "upstream_error",
+        retry_after_ms: int | None = None,
+        detail: str = "",
+    ) -> None:
+        """Keep the facts; the message is the detail, for a traceback."""
+        super().__init__(detail or kind)
+        self.body = body or ErrorBody()
+        self.status = status if status is not None else self.body.status
+        self.kind = kind
+        self.retry_after_ms = retry_after_ms
+        self.detail = detail
+
+
+def bad_answer(why: str) -> UpstreamError:
+    """Build the failure for a 2xx whose body cannot be served."""
+    return UpstreamError(kind="upstream_bad_response", detail=f"the provider's answer cannot be served: {why}")
+
+
+def error_in(body: bytes | RawObject) -> ErrorBody | None:
+    """Find an error inside an answer: a truthy `error`, or `object: "error"`; a list of one is looked into. None: no error."""
+    try:
+        if isinstance(body, bytes):
+            body = json.split_list(body)[0] if body.lstrip().startswith(b"[") else json.split_object(body)
+    except (Malformed, IndexError):
+        return None
+    raw = body.get("error")
+    if raw is not None and bytes(raw) not in {b"null", b"false", b"0", b'""', b"{}", b"[]"}:
+        return _read(json.decode(raw))
+    if json.text_of(body.get("object")) == "error":
+        return _read({name: json.decode(value) for name, value in body.items()})
+    return None
+
+
+def read_error(body: bytes) -> ErrorBody:
+    """Read the body of a failed answer, whatever its shape; plain text becomes the message."""
+    found = error_in(body)
+    if found is not None:
+        return found
+    try:
+        value = json.decode(body)
+    except Malformed:
+        return ErrorBody(message=body[:MAX_MESSAGE].decode(errors="replace").strip())
+    if isinstance(value, list) and value:
+        value = value[0]
+    return _read(value)
+
+
+def client_fault(error: UpstreamError, secrets: Collection[str] = ()) -> Fault:
+    """Turn a failure before the first byte into what the client is told; `secrets` never appear in it."""
+    status, body = error.status, error.body
+    if status is None:
+        return _provider_fault(error.kind, error.retry_after_ms)
+    if status in {400, 413, 422} or (status == 404 and body.param is not None):  # noqa: PLR2004
+        return Fault(400, ErrorType.INVALID_REQUEST, _validation_code(body), _shown(body.message, secrets), body.param)
+    if status == 403 and any(word in f"{body.message} {body.code}".lower() for word in _MODERATION):  # noqa: PLR2004
+        return Fault(400, ErrorType.INVALID_REQUEST, "content_policy_violation", _shown(body.message, secrets))
+    if status in _MISCONFIGURED or 300 <= status < 400:  # noqa: PLR2004
+        code, sentence = _MISCONFIGURED.get(status, ("provider_auth", "The provider of this model is not configured correctly"))
+        return Fault(400, ErrorType.CONFIGURATION, code, f"{sentence}; the operator of this gateway has to correct it.")
+    return _provider_fault(_KINDS.get(status, error.kind), error.retry_after_ms)
+
+
+def stream_fault(error: UpstreamError) -> Fault:
+    """Turn a failure after the first byte into what the error event says."""
+    if error.status is not None and error.status in _KINDS:
+        return _provider_fault(_KINDS[error.status], None)
+    return _provider_fault(error.kind, None)
+
+
+def may_try_next(error: UpstreamError) -> bool:
+    """Tell whether another target may do better; a request that the provider found wrong is wrong everywhere."""
+    return error.status is None or error.status not in {400, 413, 422}
+
+
+_MISCONFIGURED: Final = {
+    401: ("provider_auth", "The provider of this model did not accept the gateway's credentials"),
+    402: ("provider_quota", "The gateway's quota at the provider of this model is used up"),
+    403: ("provider_auth", "The provider of this model refused the gateway's credentials"),
+    404: ("provider_model_missing", "The provider does not know this model or route"),
+    407: ("provider_auth", "A proxy before the provider of this model asks for credentials"),
+}
+_KINDS: Final = {
+    408: "upstream_timeout",
+    504: "upstream_timeout",
+    429: "upstream_rate_limited",
+    503: "upstream_overloaded",
+    529: "upstream_overloaded",
+}
+_SENTENCES: Final = {
+    "upstream_timeout": "The model's provider did not answer in time; try again.",
+    "upstream_rate_limited": "The model's provider is limiting this gateway's requests; try again later.",
+    "upstream_overloaded": "The model's provider is overloaded; try again later.",
+    "upstream_unavailable": "The model's provider cannot be reached; try again later.",
+    "upstream_truncated": "The model's provider ended the answer before it was complete; try again.",
+    "upstream_bad_response": "The model's provider sent an answer that cannot be used; try again.",
+    "upstream_error": "The model's provider failed to answer; try again.",
+}
+
+
+def _provider_fault(kind: str, retry_after_ms: int | None) -> Fault:
+    wait = None if retry_after_ms is None else min(retry_after_ms, MAX_RETRY_AFTER_MS)
+    return Fault(502, ErrorType.PROVIDER, kind, _SENTENCES.get(kind, _SENTENCES["upstream_error"]), retry_after_ms=wait)
+
+
+def _validation_code(body: ErrorBody) -> str:
+    too_long = body.code == "context_length_exceeded" or any(text in body.message for text in _TOO_LONG)
+    return "context_length_exceeded" if too_long else "provider_validation"
+
+
+def _shown(message: str, secrets: Collection[str]) -> str:
+    for secret in secrets:
+        if secret:
+            message = message.replace(secret, "[removed]")
+    message = _SECRETS.sub("[removed]", message).strip()
+    return message[:MAX_MESSAGE] or "The model's provider found the request invalid; check its parameters."
+
+
+def _read(value: object) -> ErrorBody:
+    if isinstance(value, str):
+        return ErrorBody(message=value)
+    if not isinstance(value, dict):
+        return ErrorBody()
+    nested = value.get("error")
+    if isinstance(nested, dict | str):
+        return _read(nested)
+    message = next((text for name in ("message", "detail", "msg") if isinstance(text := value.get(name), str)), "")
+    if not message and isinstance(value.get("detail"), list | dict):
+        message = json.encode(value["detail"]).decode()
+    code, param, kind = value.get("code"), value.get("param"), value.get("type")
+    number = code if isinstance(code, int) else int(code) if isinstance(code, str) and _STATUS_CODE.fullmatch(code) else None
+    names_length = isinstance(kind, str) and "exceed_context_size" in kind
+    return ErrorBody(
+        message=message,
+        code="context_length_exceeded" if names_length else code if isinstance(code, str) else None,
+        param=param if isinstance(param, str) else None,
+        status=number if number is not None and 400 <= number < 600 else None,  # noqa: PLR2004
+    )
