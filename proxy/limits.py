@@ -138,8 +138,11 @@ class LimitStore(Protocol):
     async def admit(self, identity: Identity, limits: Limits, hold: Hold) -> Admission:
         """Check the key and every limit, and take the hold, all or nothing, in one round-trip; idempotent per request id."""
 
-    async def settle(self, account: str, hold: Hold, tokens: int, nusd: int) -> None:
-        """Give the hold back and charge what was used; a second settle of the same request changes nothing."""
+    async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
+        """Give the hold back and charge what was used; a second settle of the same request changes nothing.
+
+        `limits` are the account's, because the token rate is corrected by what the hold was wrong by.
+        """
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
         """Extend the leases of requests that are still running."""
@@ -190,8 +193,8 @@ OVERRIDABLE: Final = (
     "budget_nusd",
     "budget_per",
 )
-"""The names in `Account.overrides`. A limit is a whole number of at least 1 (the budget in nUSD) or `UNLIMITED`; `budget_per` is a
-`Period` and stands beside a `budget_nusd` that is a number. A name that is absent goes by the plan."""
+"""The names in `Account.overrides`. A limit is a whole number of at least 1 (the budget in nUSD) or `UNLIMITED`;
+`budget_per` is a `Period` and stands beside a `budget_nusd` that is a number. An absent name goes by the plan."""
 
 _PlanT = TypeVar("_PlanT")
 
@@ -220,21 +223,21 @@ def plan_of(account: Account, plans: Mapping[str, _PlanT], default_plan: str) ->
 def limits_of(account: Account, plan: Limits) -> Limits:
     """Return the limits in force: the plan's, each replaced by the account's own where it has one.
 
-    Raises ValueError for an override that this version cannot read, because a limit that is not understood must not be lifted.
+    Raises ValueError for an override that this version cannot read: a limit that is not understood is not lifted.
     """
     own = account.overrides
     if not own:
         return plan
     strange = own.keys() - set(OVERRIDABLE)
     if strange:
-        raise ValueError(f"account {account.name!r} has limits of its own that this version does not know: {', '.join(sorted(strange))}")
+        raise ValueError(f"account {account.name!r} has limits that are not known here: {', '.join(sorted(strange))}")
     return Limits(
         requests_per_minute=_own(account, "requests_per_minute", plan.requests_per_minute),
         tokens_per_minute=_own(account, "tokens_per_minute", plan.tokens_per_minute),
         concurrent_requests=_own(account, "concurrent_requests", plan.concurrent_requests),
         tokens_per_day=_own(account, "tokens_per_day", plan.tokens_per_day),
         budget_nusd=_own(account, "budget_nusd", plan.budget_nusd),
-        budget_per=Period(own.get("budget_per", plan.budget_per)),
+        budget_per=Period(str(own.get("budget_per", plan.budget_per))),
     )
 
 

@@ -84,7 +84,7 @@ class ChatStream:
 
     def feed(self, piece: bytes) -> bytes:
         """Take what came from the provider; return what goes to the client: the same object if nothing had to change."""
-        if self._handing and is_plain(piece) and self._reader.idle:
+        if self._handing and self.committed and is_plain(piece) and self._reader.idle:
             if self._model_there is None:
                 self._output.add(piece)
                 return piece
@@ -171,7 +171,7 @@ class ChatStream:
         if event.data.startswith(b"[DONE]"):
             return self._done()
         self._output.add(event.raw if event.clean else b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
-        if self._handing and event.clean and is_quiet(event.raw):
+        if self._handing and self.committed and event.clean and is_quiet(event.raw):
             if self._model_there is None:
                 return event.raw
             if event.raw.count(self._model_there) == 1:

@@ -117,6 +117,14 @@ def may_try_next(error: UpstreamError) -> bool:
     return error.status is None or error.status not in {400, 413, 422}
 
 
+def scrub(message: str, secrets: Collection[str]) -> str:
+    """Return a provider's text without keys, addresses, hosts and the given secrets, at most 2,000 characters of it."""
+    for secret in secrets:
+        if secret:
+            message = message.replace(secret, "[removed]")
+    return _SECRETS.sub("[removed]", message).strip()[:MAX_MESSAGE]
+
+
 _MISCONFIGURED: Final = {
     401: ("provider_auth", "The provider of this model did not accept the gateway's credentials"),
     402: ("provider_quota", "The gateway's quota at the provider of this model is used up"),
@@ -153,11 +161,7 @@ def _validation_code(body: ErrorBody) -> str:
 
 
 def _shown(message: str, secrets: Collection[str]) -> str:
-    for secret in secrets:
-        if secret:
-            message = message.replace(secret, "[removed]")
-    message = _SECRETS.sub("[removed]", message).strip()
-    return message[:MAX_MESSAGE] or "The model's provider found the request invalid; check its parameters."
+    return scrub(message, secrets) or "The model's provider found the request invalid; check its parameters."
 
 
 def _read(value: object) -> ErrorBody:

@@ -1,0 +1,152 @@
+"""The public port: which URL is which, request ids, and the promise that every answer has one form.
+
+Every request gets an answer from here, errors of parsing and bugs of ours included. What a chat completion is, is told in
+`gateway.py`.
+"""
+
+import asyncio
+import time
+import traceback
+from os import urandom
+from typing import TYPE_CHECKING, Final
+from urllib.parse import unquote
+
+from proxy.call import Ending, RequestEnd
+from proxy.catalog import model_body
+from proxy.errors import Fault, Refusal
+from proxy.gateway import Gateway, refused
+from proxy.http_server import ClientRequest, Sent
+from proxy.metrics import Metrics
+from proxy.refuse import malformed, our_bug, refuse, unknown_model, unknown_url, wrong_method
+from proxy.serving import Serving
+from proxy.wire.headers import answer_head, http_date, new_request_id
+from proxy.wire.refusal import error_body
+
+if TYPE_CHECKING:
+    from aiohttp import BaseRequest
+    from structlog.typing import FilteringBoundLogger
+
+CHAT: Final = "/v1/chat/completions"
+MODELS: Final = "/v1/models"
+UNKNOWN: Final = "unknown"
+_CACHEABLE: Final = b"Cache-Control: public, max-age=60\r\n"
+_FLIGHT_SECONDS: Final = 0.1
+"""How soon the gauges of requests under way are right again; setting them for each would cost more than routing it."""
+
+
+class Api:
+    """Serves the API's port on one worker."""
+
+    def __init__(
+        self, serving: Serving, gateway: Gateway, metrics: Metrics, logger: "FilteringBoundLogger", loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Serve with `serving` until it is replaced."""
+        self.serving = serving
+        self.closing = False
+        """Set when the worker stops: answers then end their connections."""
+        self.in_flight = 0
+        self._gateway = gateway
+        self._metrics = metrics
+        self._logger = logger
+        self._loop = loop
+        self._date_second = 0
+        self._date_line = b""
+        self._flight_timer: asyncio.TimerHandle | None = None
+
+    async def handle(self, request: "BaseRequest") -> Sent:
+        """Serve one request, whatever it is; nothing but a cancellation is raised."""
+        arrived = time.monotonic()
+        request_id, common_lines = self._identify()
+        client = ClientRequest(request, common_lines, closing=self.closing)
+        self._fly(1)
+        fault: Fault | None = None
+        try:
+            await self._dispatch(client, request_id, arrived)
+        except Refusal as refusal:
+            fault = refusal.fault
+        except asyncio.CancelledError:
+            self._gateway.report(refused(client, request_id, _endpoint(client.path), None, time.monotonic() - arrived))
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an answer
+            fault = our_bug()
+            self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=_where(error))
+        finally:
+            self._fly(-1)
+        if fault is not None and client.answered is None:
+            refuse(client, fault, request_id)
+            self._gateway.report(refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived))
+        return client.sent()
+
+    def on_malformed(self, error: BaseException | None) -> bytes:
+        """Write the whole answer for a connection on which no request could be read; it ends with this answer."""
+        request_id, common_lines = self._identify()
+        fault = our_bug() if error is None else malformed(error)
+        body = error_body(fault, request_id)
+        self._gateway.report(
+            RequestEnd(request_id, UNKNOWN, UNKNOWN, stream=False, status=fault.status, ending=Ending.REFUSED, duration=0.0, fault=fault)
+        )
+        return answer_head(fault.status, len(body), common_lines + b"Connection: close\r\n") + body
+
+    async def _dispatch(self, client: ClientRequest, request_id: str, arrived: float) -> None:
+        path = client.path
+        if path.endswith("/") and len(path) > 1:
+            path = path[:-1]
+        if path == CHAT:
+            _require(client, "POST")
+            await self._gateway.chat(client, request_id, self.serving, arrived)
+        elif path == MODELS or path.startswith(MODELS + "/"):
+            _require(client, "GET", "HEAD")
+            self._models(client, unquote(path[len(MODELS) + 1 :]))
+            seconds = time.monotonic() - arrived
+            self._gateway.report(
+                RequestEnd(request_id, "models", UNKNOWN, stream=False, status=200, ending=Ending.COMPLETE, duration=seconds)
+            )
+        else:
+            raise Refusal(unknown_url())
+
+    def _models(self, client: ClientRequest, name: str) -> None:
+        """Answer with the listing, or with one model; no key is asked for, and one that is sent is not looked at."""
+        if not name:
+            client.answer(200, self.serving.models_body, _CACHEABLE)
+            return
+        model = self.serving.catalog.find(name)
+        if model is None:
+            raise Refusal(unknown_model())
+        client.answer(200, model_body(model), _CACHEABLE)
+
+    def _identify(self) -> tuple[str, bytes]:
+        """Make a request's id and the header lines of every answer to it."""
+        now = time.time()
+        if int(now) != self._date_second:
+            self._date_second = int(now)
+            self._date_line = http_date(now)
+        request_id = new_request_id(int(now * 1000), urandom(10))
+        return request_id, b"x-request-id: " + request_id.encode() + b"\r\n" + self._date_line
+
+    def _fly(self, step: int) -> None:
+        self.in_flight += step
+        if self._flight_timer is None:
+            self._flight_timer = self._loop.call_later(_FLIGHT_SECONDS, self._show_flight)
+
+    def _show_flight(self) -> None:
+        self._flight_timer = None
+        self._metrics.flight(self.in_flight, self._gateway.streams)
+
+
+
+def _require(client: ClientRequest, *methods: str) -> None:
+    if client.method not in methods:
+        client.add_line(b"Allow: " + ", ".join(methods).encode() + b"\r\n")
+        raise Refusal(wrong_method(methods[0]))
+
+
+def _endpoint(path: str) -> str:
+    if path.startswith(CHAT):
+        return "chat"
+    return "models" if path.startswith(MODELS) else UNKNOWN
+
+
+def _where(error: BaseException) -> list[str]:
+    """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable may."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames][-12:]

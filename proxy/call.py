@@ -1,0 +1,111 @@
+"""One request on its way: what was asked, where it may go, and how it ended. Values only; each step makes the next one's."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from proxy.accounts import Identity
+from proxy.catalog import Model, Route
+from proxy.errors import Fault
+from proxy.providers import Provider
+from proxy.usage import Usage, UsageSource, tokens_of
+from proxy.wire.chat_request import ChatRequest
+
+
+class Endpoint(StrEnum):
+    """The endpoints that reach a provider, by the names that metrics and logs use."""
+
+    CHAT = "chat"
+
+
+class Ending(StrEnum):
+    """How a request ended. Each ends once, and its ending is a word here."""
+
+    COMPLETE = "complete"
+    UPSTREAM_ERROR = "upstream_error"
+    UPSTREAM_TRUNCATED = "upstream_truncated"
+    CLIENT_GONE = "client_gone"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An accepted request: well-formed, for a model that exists and that its key may use. Not admitted yet."""
+
+    request_id: str
+    endpoint: Endpoint
+    request: ChatRequest
+    model: Model
+    accepted_at: int
+    """Unix seconds."""
+
+    def estimate(self, output_bytes: int) -> Usage:
+        """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came back."""
+        divisor = self.model.estimate_bytes_per_token
+        return Usage(prompt=self.request.estimate_prompt(divisor), completion=tokens_of(output_bytes, divisor))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place to send a call to: a route of its model, and what is known of the provider there."""
+
+    route: Route
+    provider: Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What forwarding a call led to. `fault` is set if the client has been sent nothing yet."""
+
+    ending: Ending
+    target: Target | None
+    """The target that answered, or the last that was tried."""
+    attempts: int
+    reached: bool
+    """A provider began to work on it, so that it may cost something."""
+    usage: Usage | None = None
+    source: UsageSource = UsageSource.NONE
+    upstream_id: str | None = None
+    asked_at: float | None = None
+    """When the first target was asked, on the monotonic clock, in seconds."""
+    first_byte_at: float | None = None
+    """When the first byte went to the client."""
+    fault: Fault | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metered:
+    """What a request used and costs, and how sure that is; the cost in pico-dollars."""
+
+    usage: Usage
+    source: UsageSource
+    cost_pusd: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnd:
+    """All that is known of a request when it is over: what one line of the log and the metrics are made of. Times in seconds."""
+
+    request_id: str
+    endpoint: str
+    model: str
+    """A catalog id, or `unknown`."""
+    stream: bool
+    status: int
+    ending: Ending
+    duration: float
+    account: str | None = None
+    key_id: str | None = None
+    provider: str | None = None
+    usage: Usage | None = None
+    source: UsageSource = UsageSource.NONE
+    cost_pusd: int = 0
+    attempts: int = 0
+    ttft: float | None = None
+    """From the request's arrival to the first byte of its answer."""
+    overhead: float | None = None
+    """What the gateway itself took before a provider was asked."""
+    fault: Fault | None = None
+    upstream_id: str | None = None
+    client_request_id: str | None = None
+    retry_count: str | None = None

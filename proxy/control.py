@@ -1,0 +1,50 @@
+"""What supervisor and worker say to each other: one JSON object per line over a socket pair. Values and framing only."""
+
+import msgspec
+from msgspec import Struct
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """The supervisor's first word: everything a worker needs that is not in the configuration file."""
+
+    config: str
+    slot: int
+    store_url: str
+    builtin_urls: dict[str, str]
+
+
+class Reload(Struct, frozen=True, tag="reload"):
+    """Read the configuration again."""
+
+    builtin_urls: dict[str, str]
+
+
+class Stop(Struct, frozen=True, tag="stop"):
+    """Stop accepting, finish what is open within `grace` seconds, cut the rest. A second one cuts at once."""
+
+    grace: float
+
+
+class State(Struct, frozen=True, tag="state"):
+    """The worker's word: whether it would serve a request now, and if not, why."""
+
+    ready: bool
+    reasons: list[str]
+
+
+ToWorker = Start | Reload | Stop
+
+
+def write(message: ToWorker | State) -> bytes:
+    """Write one message as a line."""
+    return msgspec.json.encode(message) + b"\n"
+
+
+def read_to_worker(line: bytes) -> ToWorker:
+    """Read what a supervisor said."""
+    return msgspec.json.decode(line, type=ToWorker)
+
+
+def read_state(line: bytes) -> State:
+    """Read what a worker said."""
+    return msgspec.json.decode(line, type=State)

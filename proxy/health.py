@@ -1,0 +1,79 @@
+"""The admin port: health, readiness, and the metrics of all workers on one page. Never on the API's port.
+
+Served by the supervisor, because collecting the page takes tens of milliseconds that no stream should wait for. The dashboard and
+its API belong on this port too.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+Reasons = Callable[[], list[str]]
+"""Why requests would not be served now; empty if they would."""
+
+
+class OwnMetrics:
+    """The metrics that only the supervisor knows."""
+
+    def __init__(self, version: str) -> None:
+        """Create the families."""
+        self.registry = CollectorRegistry()
+        build = Gauge("aion_build_info", "The version that runs.", ("version",), registry=self.registry)
+        build.labels(version).set(1)
+        self._reload = Gauge("aion_config_reload_success", "Whether the files on disk are in force.", registry=self.registry)
+        self._reload.set(1)
+        self._restarts = Gauge("aion_worker_restarts", "Workers that died and were replaced.", registry=self.registry)
+
+    def reloaded(self, *, success: bool) -> None:
+        """Show whether the configuration on disk is the one in force."""
+        self._reload.set(success)
+
+    def worker_restarted(self) -> None:
+        """Count a worker that died."""
+        self._restarts.inc()
+
+
+def admin_application(own: OwnMetrics, workers_files: Path, reasons: Reasons) -> web.Application:
+    """Build the admin port: `/healthz`, `/readyz`, `/metrics`."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.json_response({"healthy": True})
+
+    async def readyz(_: web.Request) -> web.Response:
+        why = reasons()
+        return web.json_response({"ready": not why, "reasons": why}, status=503 if why else 200)
+
+    async def metrics(_: web.Request) -> web.Response:
+        page = await asyncio.get_running_loop().run_in_executor(None, metrics_page, own, workers_files)
+        return web.Response(body=page, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    application = web.Application(middlewares=[_in_one_envelope])
+    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return application
+
+
+def metrics_page(own: OwnMetrics, workers_files: Path) -> bytes:
+    """Collect the page: what all workers wrote to their files, and the supervisor's own families."""
+    of_workers = CollectorRegistry()
+    MultiProcessCollector(of_workers, path=str(workers_files))  # type: ignore[no-untyped-call] # registers itself
+    return generate_latest(of_workers) + generate_latest(own.registry)
+
+
+def forget_worker(workers_files: Path, slot: int) -> None:
+    """Drop the gauges of a worker that died: what it had open is over. Its counters stay and are continued by its successor."""
+    for file in workers_files.glob(f"gauge_live*_{slot}.db"):
+        file.unlink(missing_ok=True)
+
+
+@web.middleware
+async def _in_one_envelope(request: web.Request, handler: Callable[[web.Request], object]) -> web.StreamResponse:
+    try:
+        return await handler(request)  # type: ignore[no-any-return, misc] # aiohttp's own type of a handler
+    except web.HTTPException as error:
+        message = "There is no such page; see /healthz, /readyz and /metrics." if error.status == 404 else error.reason  # noqa: PLR2004
+        return web.json_response({"error": {"message": message, "type": "invalid_request_error"}}, status=error.status)

@@ -1,0 +1,159 @@
+"""The numbers that operators watch, under fixed names with labels from closed sets.
+
+Children are resolved once and kept: resolving one costs more than counting. Nothing here decides anything, and no label is ever a
+key, a free text or a model that is not in the catalog.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from proxy.call import RequestEnd
+from proxy.usage import Usage
+
+ACCOUNTS_SHOWN: Final = 1_000
+"""Accounts beyond these are counted together as `other`, so that the page cannot grow without end."""
+OTHER: Final = "other"
+NO_PROVIDER: Final = "none"
+_PUSD_PER_USD: Final = 10**12
+_DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+_OVERHEADS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_SPEEDS: Final = (1, 2.5, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
+_CALLS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class _OfRequest:
+    """The children that requests of one kind (endpoint, model, provider, status, stream, source, ending) share."""
+
+    __slots__ = ("duration", "overhead", "requests", "source", "ttft")
+
+    def __init__(self, families: "Metrics", end: RequestEnd) -> None:
+        provider = end.provider or NO_PROVIDER
+        self.requests = families.requests.labels(end.endpoint, end.model, provider, str(end.status), str(end.stream).lower())
+        self.source = families.sources.labels(end.source, end.ending)
+        self.duration = families.duration.labels(end.endpoint, end.model)
+        self.ttft = families.ttft.labels(end.endpoint, end.model)
+        self.overhead = families.overhead.labels(end.endpoint, end.model)
+
+
+class _OfAccount:
+    """The children that requests of one account for one model share."""
+
+    __slots__ = ("cached", "completion", "cost", "prompt", "reasoning", "speed")
+
+    def __init__(self, families: "Metrics", account: tuple[str, ...], model: str) -> None:
+        self.prompt, self.cached, self.completion, self.reasoning = (
+            families.tokens.labels(*account, model, kind) for kind in ("prompt", "cached", "completion", "reasoning")
+        )
+        self.cost = families.cost.labels(*account, model)
+        self.speed = families.speed.labels(model)
+
+
+class Metrics:
+    """The metrics of one worker."""
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, account_label: bool = True) -> None:
+        """Create the families; `account_label` False leaves the account out of those that have it."""
+        by_account = ("account",) if account_label else ()
+        registry = registry or CollectorRegistry()
+        self._account_label = account_label
+        self._accounts: set[str] = set()
+        self._of_request: dict[tuple[object, ...], _OfRequest] = {}
+        self._of_account: dict[tuple[str, str], _OfAccount] = {}
+        self._of_call: dict[str, Histogram] = {}
+        request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
+
+        def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, mode: Literal["livesum", "livemin"], labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(name, text, labels, registry=registry, multiprocess_mode=mode)
+
+        def histogram(name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=buckets)
+
+        self.requests = counter("aion_requests", "Requests.", request_labels)
+        self.refused = counter("aion_refused", "Requests that the gateway refused.", ("reason",))
+        self.tokens = counter("aion_tokens", "Tokens; cached are part of prompt, reasoning of completion.", (*by_account, "model", "kind"))
+        self.cost = counter("aion_cost_usd", "Cost by catalog prices.", (*by_account, "model"))
+        self.sources = counter("aion_usage_source", "Where the usage of requests came from.", ("source", "ending"))
+        self.duration = histogram("aion_request_duration_seconds", "Arrival to end.", model_labels, _DURATIONS)
+        self.ttft = histogram("aion_time_to_first_token_seconds", "Arrival to first byte.", model_labels, _DURATIONS)
+        self.overhead = histogram("aion_overhead_seconds", "Arrival to a provider being asked.", model_labels, _OVERHEADS)
+        self.speed = histogram("aion_tokens_per_second", "Completion tokens a second, after the first.", ("model",), _SPEEDS)
+        self._in_flight = gauge("aion_in_flight_requests", "Requests under way.", "livesum")
+        self._streams = gauge("aion_open_streams", "Streams under way.", "livesum")
+        self._attempts = counter("aion_upstream_attempts", "Calls to providers.", ("provider", "outcome"))
+        self._upstream_up = gauge("aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",))
+        self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
+        self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
+        self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
+        self.flight(0, 0)
+        self.store_up(up=False)
+
+    def request_ended(self, end: RequestEnd) -> None:
+        """Count a request that is over."""
+        kind = (end.endpoint, end.model, end.provider, end.status, end.stream, end.source, end.ending)
+        child = self._of_request.get(kind)
+        if child is None:
+            child = self._of_request[kind] = _OfRequest(self, end)
+        child.requests.inc()
+        if end.fault is not None and end.fault.reason is not None:
+            self.refused.labels(end.fault.reason).inc()
+        if end.usage is None:
+            return
+        child.source.inc()
+        child.duration.observe(end.duration)
+        if end.overhead is not None:
+            child.overhead.observe(end.overhead)
+        if end.ttft is not None:
+            child.ttft.observe(end.ttft)
+        self._count_usage(end, end.usage)
+
+    def flight(self, requests: int, streams: int) -> None:
+        """Show how many requests, and how many of them streams, are under way."""
+        self._in_flight.set(requests)
+        self._streams.set(streams)
+
+    def attempt(self, provider: str, outcome: str, *, reachable: bool) -> None:
+        """Count one call to a provider; `outcome` is `ok` or the code of its failure."""
+        self._attempts.labels(provider, outcome).inc()
+        self._upstream_up.labels(provider).set(reachable)
+
+    def store_up(self, *, up: bool) -> None:
+        """Show whether the store answers."""
+        self._store_up.set(up)
+
+    def store_call(self, call: str, seconds: float) -> None:
+        """Note how long a call to the store took."""
+        child = self._of_call.get(call)
+        if child is None:
+            child = self._of_call[call] = self._store_calls.labels(call)
+        child.observe(seconds)
+
+    def _count_usage(self, end: RequestEnd, usage: Usage) -> None:
+        child = self._account_child(end.account or OTHER, end.model)
+        if usage.prompt:
+            child.prompt.inc(usage.prompt)
+        if usage.cached:
+            child.cached.inc(usage.cached)
+        if usage.completion:
+            child.completion.inc(usage.completion)
+        if usage.reasoning:
+            child.reasoning.inc(usage.reasoning)
+        if end.cost_pusd:
+            child.cost.inc(end.cost_pusd / _PUSD_PER_USD)
+        if usage.completion and end.stream and end.ttft is not None and end.duration > end.ttft:
+            child.speed.observe(usage.completion / (end.duration - end.ttft))
+        if usage.inconsistent and end.provider is not None:
+            self._inconsistent.labels(end.provider).inc()
+
+    def _account_child(self, account: str, model: str) -> _OfAccount:
+        child = self._of_account.get((account, model))
+        if child is None:
+            shown = account if account in self._accounts or len(self._accounts) < ACCOUNTS_SHOWN else OTHER
+            self._accounts.add(shown)
+            child = self._of_account.get((shown, model)) or _OfAccount(self, (shown,) if self._account_label else (), model)
+            self._of_account[shown, model] = child
+        return child

@@ -1,0 +1,52 @@
+"""The one place where a refusal becomes an HTTP answer: status, envelope, and the lines that say when to try again."""
+
+from aiohttp.http_exceptions import LineTooLong
+
+from proxy.errors import ErrorType, Fault
+from proxy.http_server import ClientRequest
+from proxy.wire.headers import fault_lines
+from proxy.wire.refusal import error_body
+
+
+def refuse(client: ClientRequest, fault: Fault, request_id: str, lines: bytes = b"") -> None:
+    """Answer with the error envelope; `lines` are header lines besides those that belong to the fault."""
+    if fault.status == 401:  # noqa: PLR2004
+        lines += b"WWW-Authenticate: Bearer\r\n"
+    client.answer(fault.status, error_body(fault, request_id), lines + fault_lines(fault))
+
+
+def unknown_url() -> Fault:
+    """Build the answer for a path that is none of ours."""
+    message = "There is no such URL; see the API reference for those there are."
+    return Fault(404, ErrorType.INVALID_REQUEST, "unknown_url", message)
+
+
+def wrong_method(allowed: str) -> Fault:
+    """Build the answer for a method that this path does not take."""
+    return Fault(405, ErrorType.INVALID_REQUEST, "method_not_allowed", f"Use {allowed} on this URL.")
+
+
+def unknown_model() -> Fault:
+    """Build the answer for a model that GET /v1/models does not list."""
+    message = "There is no such model; GET /v1/models lists those there are."
+    return Fault(404, ErrorType.INVALID_REQUEST, "model_not_found", message, "model")
+
+
+def our_bug() -> Fault:
+    """Build the answer for a request that met a bug of the gateway."""
+    message = "The gateway failed to handle this request; report it to its operator."
+    return Fault(500, ErrorType.INTERNAL, "internal_error", message)
+
+
+def no_plan() -> Fault:
+    """Build the answer for an account whose plan or own limits the configuration cannot tell: nothing may be admitted then."""
+    message = "The limits of this account cannot be determined; the operator of this gateway has to correct its plan."
+    return Fault(400, ErrorType.CONFIGURATION, "unknown_plan", message)
+
+
+def malformed(error: BaseException) -> Fault:
+    """Build the answer for bytes that are not an HTTP request; none of them is repeated."""
+    if isinstance(error, LineTooLong):
+        message = "A line of the request's head is too long; send a shorter URL or shorter headers."
+        return Fault(431, ErrorType.INVALID_REQUEST, "request_header_too_large", message)
+    return Fault(400, ErrorType.INVALID_REQUEST, "invalid_http", "This is not a valid HTTP/1.1 request; correct its head.")

@@ -1,0 +1,44 @@
+"""One configuration in force, with everything that is made of it once: providers as they are called, plans, the model listing.
+
+Replaced whole on a reload; a request keeps the one it began with. Nothing here changes after it was made, but for a memory of
+limits that were already computed.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.accounts import Account
+from proxy.catalog import models_body
+from proxy.configuration import Configuration
+from proxy.errors import Refusal
+from proxy.limits import Limits, UnknownPlan, limits_of, plan_of
+from proxy.refuse import no_plan
+from proxy.upstream.providers import Upstream
+
+LIMITS_KEPT: Final = 10_000
+
+
+class Serving:
+    """What requests are served by."""
+
+    def __init__(self, configuration: Configuration, upstreams: Mapping[str, Upstream]) -> None:
+        """Prepare what does not depend on a request."""
+        self.settings = configuration.settings
+        self.catalog = configuration.catalog
+        self.upstreams = upstreams
+        self.models_body = models_body(configuration.catalog)
+        self._plans = {name: plan.limits() for name, plan in self.settings.plans.items()}
+        self._limits: dict[tuple[str, int], Limits] = {}
+
+    def limits_of(self, account: Account) -> Limits:
+        """Return the limits in force for an account. Raises `Refusal` if its plan is not in the configuration (any more)."""
+        limits = self._limits.get((account.name, account.version))
+        if limits is None:
+            try:
+                limits = limits_of(account, plan_of(account, self._plans, self.settings.default_plan))
+            except (UnknownPlan, ValueError):
+                raise Refusal(no_plan()) from None
+            if len(self._limits) >= LIMITS_KEPT:
+                self._limits.clear()
+            self._limits[account.name, account.version] = limits
+        return limits

@@ -1,0 +1,130 @@
+"""The models of the gateway's own file: server, store, ledger, plans, and the providers by name.
+
+A model says what a key is called, what it may hold, what it is when left out, and what it is for; the reference in the
+documentation is made from that. Nothing is read, looked up or opened here: that is `configuration.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, PlainValidator
+
+from proxy.addresses import EMBEDDED, LedgerUrl, StoreUrl
+from proxy.limits import Limits, Period
+from proxy.mistakes import Wrong, nearest
+from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
+from proxy.providers import Provider
+from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, parse_filled
+from proxy.sections import Conflict, Kind, Section
+
+_UNLIMITED: Final = "unlimited"
+# The store counts budgets in 64-bit integers of nano-dollars; this leaves room to add.
+_LARGEST_BUDGET: Final = 10**9 * PUSD_PER_USD
+
+
+def _parse_budget(value: object) -> int:
+    if isinstance(value, int | float):
+        raise Wrong('must be text, because numbers drift: quote it, such as "25.00"')
+    pusd = parse_usd(parse_filled(value))
+    if not 0 < pusd <= _LARGEST_BUDGET:
+        raise Wrong(f"must be more than 0 and at most {format_usd(_LARGEST_BUDGET)}")
+    return pusd
+
+
+def _parse_path(value: object) -> Path:
+    return value if isinstance(value, Path) else Path(parse_filled(value))
+
+
+PicoUsd = Annotated[int, PlainValidator(_parse_budget), Kind("decimal text in USD", format_usd)]
+File = Annotated[Path, PlainValidator(_parse_path), Kind("path")]
+
+
+class Server(Section):
+    """Where the gateway listens and how it runs."""
+
+    listen: Listen = Field(Address("127.0.0.1", 8080), description="the API")
+    admin_listen: Listen = Field(
+        Address("127.0.0.1", 9090), description="metrics, health and administration; never on the API's port"
+    )
+    workers: Count = Field(1, description="processes that serve the API; one per core is plenty")
+    max_body: Size = Field(20 * 2**20, description="the largest request body, after decompression")
+    stop_grace: Duration = Field(25.0, description="how long open requests may go on after the signal to stop")
+
+    @classmethod
+    def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
+        """The two ports are two."""
+        api, admin = (str(raw.get(key, cls.model_fields[key].default)) for key in ("listen", "admin_listen"))
+        if api == admin and not api.endswith(":0"):
+            yield ("admin_listen",), admin, Wrong("must be an address of its own", "is {value}, the same as listen")
+
+
+class Budget(Section):
+    """How much money an account may spend in a period."""
+
+    pusd: PicoUsd = Field(alias="usd", description='the amount, quoted: "25.00"')
+    per: Period = Field(description="day, month (both UTC) or total")
+
+
+class Plan(Section):
+    """The limits of every account that has this plan; a limit left out does not apply."""
+
+    requests_per_minute: OptionalCount = Field(None, description="requests a minute")
+    tokens_per_minute: OptionalCount = Field(None, description="prompt and completion tokens a minute")
+    concurrent_requests: OptionalCount = Field(None, description="requests at the same time, open streams included")
+    tokens_per_day: OptionalCount = Field(None, description="prompt and completion tokens a UTC day")
+    budget: Budget | None = Field(None, description="money in a period")
+
+    def limits(self) -> Limits:
+        """Return the plan as the limits of an account without overrides."""
+        return Limits(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrent_requests=self.concurrent_requests,
+            tokens_per_day=self.tokens_per_day,
+            budget_nusd=None if self.budget is None else nano_usd_ceil(self.budget.pusd),
+            budget_per=Period.TOTAL if self.budget is None else self.budget.per,
+        )
+
+
+class Metrics(Section):
+    """What the metrics page shows."""
+
+    account_label: bool = Field(default=True, description="tell tokens and cost apart by account")
+
+
+class Holds(Section):
+    """How much a request takes of its limits in advance."""
+
+    default_hold: Count = Field(1024, description="output tokens held for a request that names no maximum")
+
+
+class Settings(Section):
+    """The whole of `gateway.yaml`."""
+
+    server: Server = Field(default_factory=Server, description="where the gateway listens and how it runs")
+    store: StoreUrl = Field(
+        EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
+    )
+    ledger: LedgerUrl = Field(
+        EMBEDDED, repr=False, description="the record of usage: a file in `data_dir`, or a database of yours"
+    )
+    data_dir: File = Field(
+        Path("data"),
+        description="where the embedded store and ledger keep their files; relative to the working directory",
+    )
+    catalog: File = Field(Path("catalog.yaml"), description="the models; relative to this file")
+    providers: Mapping[Name, Provider] = Field(description="at least one, such as `demo: {builtin: demo}`")
+    plans: Mapping[Name, Plan] = Field(default_factory=lambda: {_UNLIMITED: Plan()}, description="limits by name")
+    default_plan: Filled = Field(_UNLIMITED, description="the plan of accounts that name none")
+    metrics: Metrics = Field(default_factory=Metrics, description="what the metrics page shows")
+    limits: Holds = Field(default_factory=Holds, description="how much a request takes in advance")
+
+    @classmethod
+    def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
+        """The default plan is one of the plans, and there is a provider."""
+        plans, plan = raw.get("plans", {_UNLIMITED: {}}), raw.get("default_plan", _UNLIMITED)
+        if isinstance(plans, Mapping) and isinstance(plan, str) and plan not in plans:
+            yield ("default_plan",), plan, Wrong(nearest(plan, list(plans)), "is {value}, which is no plan")
+        if raw.get("providers") == {}:
+            yield ("providers",), {}, Wrong("must name at least one, such as demo: {builtin: demo}", "is empty")

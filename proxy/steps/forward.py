@@ -1,0 +1,254 @@
+"""Call + targets → an answer on its way to the client, and how it ended.
+
+Another target may be tried until the first byte has gone out, never after. The bytes themselves go from the pump to the client
+without passing here.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from proxy.call import Call, Ending, Outcome, Target
+from proxy.errors import ErrorType, Fault
+from proxy.providers import OnDisconnect
+from proxy.upstream.connections import UpstreamConnection
+from proxy.upstream.providers import Upstream
+from proxy.upstream.pump import Answer, ClientStream, Pump
+from proxy.usage import UsageSource
+from proxy.wire.chat_answer import read_answer, write_answer
+from proxy.wire.chat_request import upstream_body
+from proxy.wire.chat_stream import ChatStream, StreamPlan
+from proxy.wire.headers import request_head
+from proxy.wire.refusal import error_event
+from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
+
+MAX_ATTEMPTS: Final = 3
+FINISHED_DRAIN_SECONDS: Final = 5.0
+"""How long usage is waited for after a client left behind the last finish reason."""
+
+Exchange = Pump | Answer
+
+
+class Client(ClientStream, Protocol):
+    """What this step needs of the client."""
+
+    def answer(self, status: int, body: bytes, lines: bytes = b"") -> None:
+        """Send a whole answer."""
+
+    def stream_with(self, lines: bytes) -> None:
+        """Keep header lines for the moment when a stream starts."""
+
+
+class Watch(Protocol):
+    """Told of each attempt as it ends, for the log and the metrics."""
+
+    def attempt(self, call: Call, target: Target, error: UpstreamError | None) -> None:
+        """Take note; `error` is None if the target answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """What forwarding needs of the worker: the upstreams, the exchanges that are open, time, and ids."""
+
+    upstreams: Mapping[str, Upstream]
+    open: set[Exchange]
+    """The exchanges under way; the worker's sweep keeps their deadlines."""
+    watch: Watch
+    clock: Callable[[], float]
+    new_id: Callable[[], str]
+    loop: asyncio.AbstractEventLoop
+
+
+async def forward(
+    call: Call, targets: Sequence[Target], client: Client, lines: bytes, forwarder: Forwarder
+) -> tuple[Outcome, Exchange | None]:
+    """Serve the call from the first target that answers; `lines` are the client's further header lines.
+
+    Never raises: what went wrong before the first byte is the outcome's `fault`. If the client left while its answer is still
+    worth reading (its usage is about to come, or the provider charges anyway), the exchange to drain comes with the outcome.
+    """
+    last: UpstreamError | None = None
+    outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
+    secrets: Collection[str] = ()
+    for target in targets[:MAX_ATTEMPTS]:
+        upstream = forwarder.upstreams[target.route.provider]
+        secrets = upstream.secrets()
+        outcome = replace(outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock())
+        attempt = _Attempt(call, target, upstream, client, lines, forwarder)
+        try:
+            served = await attempt.run(outcome)
+        except UpstreamError as error:
+            forwarder.watch.attempt(call, target, error)
+            last = error
+            if not may_try_next(error):
+                break
+        else:
+            if served[0].ending is not Ending.CLIENT_GONE:
+                forwarder.watch.attempt(call, target, None)
+            return served
+    fault = _no_route() if last is None else client_fault(last, secrets)
+    return replace(outcome, ending=Ending.REFUSED if last is None else Ending.UPSTREAM_ERROR, fault=fault), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One target asked once (twice, if the connection had gone stale while it was idle)."""
+
+    call: Call
+    target: Target
+    upstream: Upstream
+    client: Client
+    lines: bytes
+    forwarder: Forwarder
+
+    async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
+        """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
+        connection = self.upstream.pool.take_idle()
+        if connection is not None:
+            try:
+                return await self._ask(connection, outcome)
+            except UpstreamError as error:
+                # The provider closed the idle connection as the request was on its way: it has not begun to work on it.
+                if error.kind != "upstream_unavailable" or connection.answered:
+                    raise
+        try:
+            connection = await self.upstream.pool.connect()
+        except asyncio.CancelledError:
+            return replace(outcome, ending=Ending.CLIENT_GONE), None
+        return await self._ask(connection, outcome)
+
+    async def _ask(self, connection: UpstreamConnection, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
+        request = self.call.request
+        body = upstream_body(request, self.target.route.model, self.target.provider)
+        head = request_head(
+            self.upstream.chat_path, self.upstream.origin.authority, self.upstream.head_lines, len(body), stream=request.stream
+        )
+        exchange = self._pump(connection) if request.stream else self._answer(connection)
+        connection.send(head, body, exchange)
+        self.forwarder.open.add(exchange)
+        try:
+            result = await exchange.done
+        except asyncio.CancelledError:
+            return self._client_gone(exchange, outcome)
+        finally:
+            self.forwarder.open.discard(exchange)
+        if isinstance(exchange, Pump):
+            assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
+            return stream_outcome(outcome, result, exchange), None
+        assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
+        return self._serve_answer(result, outcome), None
+
+    def _answer(self, connection: UpstreamConnection) -> Answer:
+        provider = self.target.provider
+        return Answer(
+            connection,
+            first_byte=provider.first_byte_timeout,
+            idle=provider.idle_timeout,
+            clock=self.forwarder.clock,
+            loop=self.forwarder.loop,
+        )
+
+    def _pump(self, connection: UpstreamConnection) -> Pump:
+        call, provider, forwarder = self.call, self.target.provider, self.forwarder
+        plan = StreamPlan(
+            model=call.model.id,
+            choices=call.request.choices,
+            include_usage=call.request.include_usage,
+            continuous_usage=call.request.continuous_usage,
+            strip_fields=provider.strip_fields,
+            every_event=provider.fix_deltas,
+            completion_from_total=provider.completion_from_total,
+            now=call.accepted_at,
+            new_id=forwarder.new_id,
+            estimate=call.estimate,
+        )
+        self.client.stream_with(self.lines)
+        return Pump(
+            connection,
+            ChatStream(plan),
+            self.client,
+            first_byte=provider.first_byte_timeout,
+            idle=provider.idle_timeout,
+            fail=self._error_events,
+            clock=forwarder.clock,
+            loop=forwarder.loop,
+        )
+
+    def _error_events(self, error: UpstreamError) -> bytes:
+        self.forwarder.watch.attempt(self.call, self.target, error)
+        return error_event(stream_fault(error), self.call.request_id)
+
+    def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
+        call, provider = self.call, self.target.provider
+        answer = read_answer(
+            body,
+            new_id=self.forwarder.new_id,
+            strip_fields=provider.strip_fields,
+            completion_from_total=provider.completion_from_total,
+        )
+        usage, source = answer.usage, UsageSource.UPSTREAM
+        if usage is None:
+            usage, source = call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
+        written = write_answer(answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.forwarder.new_id)
+        self.client.answer(200, written, self.lines)
+        return replace(
+            outcome,
+            ending=Ending.COMPLETE,
+            reached=True,
+            usage=usage,
+            source=source,
+            upstream_id=answer.upstream_id,
+            first_byte_at=self.forwarder.clock(),
+        )
+
+    def _client_gone(self, exchange: Exchange, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
+        gone = replace(outcome, ending=Ending.CLIENT_GONE, reached=True)
+        if isinstance(exchange, Pump):
+            gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
+        finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
+        if finished or self.target.provider.on_disconnect is OnDisconnect.DRAIN:
+            exchange.leave()
+            return gone, exchange
+        exchange.abort()
+        return gone, None
+
+
+async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: Forwarder) -> Outcome:
+    """Read an answer to its end although its client has left, as long as its provider allows; returns the outcome by then."""
+    target = outcome.target
+    assert target is not None  # noqa: S101 - somebody answered
+    drains = target.provider.on_disconnect is OnDisconnect.DRAIN
+    forwarder.open.add(exchange)
+    try:
+        async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_DRAIN_SECONDS):
+            result = await exchange.done
+        if isinstance(result, bytes):
+            answer = read_answer(result, new_id=forwarder.new_id, completion_from_total=target.provider.completion_from_total)
+            usage = answer.usage or call.estimate(answer.output_bytes())
+            source = UsageSource.ESTIMATED if answer.usage is None else UsageSource.UPSTREAM
+            return replace(outcome, usage=usage, source=source, upstream_id=answer.upstream_id)
+    except (UpstreamError, TimeoutError):
+        exchange.abort()
+    finally:
+        forwarder.open.discard(exchange)
+    return stream_outcome(outcome, Ending.CLIENT_GONE, exchange) if isinstance(exchange, Pump) else outcome
+
+
+def stream_outcome(outcome: Outcome, ending: Ending, pump: Pump) -> Outcome:
+    """Add to an outcome what a stream has shown so far."""
+    usage, source = pump.stream.usage()
+    return replace(
+        outcome,
+        ending=ending,
+        reached=True,
+        usage=usage,
+        source=source,
+        upstream_id=pump.stream.upstream_id,
+        first_byte_at=pump.first_byte_at,
+    )
+
+
+def _no_route() -> Fault:
+    message = "No provider is configured for this model; the operator of this gateway has to add one."
+    return Fault(400, ErrorType.CONFIGURATION, "no_route", message)

@@ -1,0 +1,120 @@
+"""The last step: what was held is given back and what was used is charged, exactly once, whatever the ending.
+
+Settling never waits for the store and is never given up: a settlement that failed is sent again with the same id until the store
+has taken it, and a second one changes nothing. Between admission and settlement the reservations' leases are renewed here.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from proxy.call import Metered
+from proxy.errors import StoreUnavailable
+from proxy.limits import Hold, Limits, LimitStore, Reservation
+from proxy.pricing import nano_usd_ceil
+
+RENEW_SECONDS: Final = 20.0
+RETRY_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one reservation really used: tokens, and nano-dollars rounded up once."""
+
+    reservation: Reservation
+    limits: Limits
+    tokens: int
+    nusd: int
+
+
+class SettlingStore(LimitStore, Protocol):
+    """A limit store that can also settle without being waited for."""
+
+    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> "asyncio.Future[object]":
+        """Send a settlement; the future fails where `settle` would raise."""
+
+
+class Settler:
+    """Keeps every open reservation of one worker until the store has taken its settlement."""
+
+    def __init__(self, store: SettlingStore, on_trouble: Callable[[str], None]) -> None:
+        """Settle with `store`; `on_trouble` hears why a settlement had to wait."""
+        self._store = store
+        self._on_trouble = on_trouble
+        self._open: dict[str, Reservation] = {}
+        self._sent: dict[str, Settlement] = {}
+        self._failed: list[Settlement] = []
+
+    @property
+    def unsettled(self) -> int:
+        """How many reservations the store has not been told the end of."""
+        return len(self._open) + len(self._sent) + len(self._failed)
+
+    def opened(self, reservation: Reservation) -> None:
+        """Take charge of a reservation: its lease is renewed from now on."""
+        self._open[reservation.hold.request_id] = reservation
+
+    def settle(self, reservation: Reservation, limits: Limits, metered: Metered) -> None:
+        """Give back and charge. The first call for a reservation counts; it never fails and never waits."""
+        request_id = reservation.hold.request_id
+        if self._open.pop(request_id, None) is None:
+            return
+        usage = metered.usage
+        self._send(Settlement(reservation, limits, usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)))
+
+    async def run(self) -> None:
+        """Renew leases and send again what failed, for ever."""
+        clock = asyncio.get_running_loop().time
+        renew_at = clock() + RENEW_SECONDS
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            self.send_again()
+            if clock() >= renew_at:
+                renew_at = clock() + RENEW_SECONDS
+                await self.renew()
+
+    async def renew(self) -> None:
+        """Extend the lease of every open reservation, one call per account."""
+        by_account: dict[str, list[Hold]] = defaultdict(list)
+        for reservation in self._open.values():
+            by_account[reservation.account].append(reservation.hold)
+        for account, holds in by_account.items():
+            try:
+                await self._store.renew(account, holds)
+            except StoreUnavailable as away:
+                self._on_trouble(away.detail)
+                return
+
+    def send_again(self) -> None:
+        """Send every settlement that the store did not take."""
+        failed, self._failed = self._failed, []
+        for settlement in failed:
+            self._send(settlement)
+
+    async def flush(self, seconds: float) -> int:
+        """Wait until all is settled, at most this long; returns how many settlements the store has not taken."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._sent or self._failed:
+                    await asyncio.sleep(0.01)
+                    self.send_again()
+        except TimeoutError:
+            pass
+        return len(self._sent) + len(self._failed)
+
+    def _send(self, settlement: Settlement) -> None:
+        hold = settlement.reservation.hold
+        self._sent[hold.request_id] = settlement
+        reply = self._store.begin_settle(
+            settlement.reservation.account, hold, settlement.tokens, settlement.nusd, settlement.limits
+        )
+        reply.add_done_callback(lambda done: self._answered(settlement, done))
+
+    def _answered(self, settlement: Settlement, reply: "asyncio.Future[object]") -> None:
+        self._sent.pop(settlement.reservation.hold.request_id, None)
+        error = None if reply.cancelled() else reply.exception()
+        if reply.cancelled() or error is not None:
+            self._failed.append(settlement)
+            self._on_trouble(str(error) if error is not None else "the call was cancelled")

@@ -1,0 +1,34 @@
+-- Leases: what requests in flight hold. A lease is a member "<request id> <tokens> <nUSD>" whose score is the ms when it runs
+-- out; a gateway that lives extends it, a gateway that was killed leaks nothing. A lease that ran out gives its hold back and
+-- moves to `late` for a day, with the moment as its score: its request may still be settled, and is then charged, once.
+local LATE_MS = 86400000
+local AT_ONCE = 100
+
+local function amounts(lease)
+  return string.match(lease, ' (%d+) (%d+)$')
+end
+
+-- Money stays text from end to end: a Lua number holds 53 bits, HINCRBY 64 (but it does not read "-0").
+local function add(account, field, amount, sign)
+  if amount ~= '0' then
+    redis.call('HINCRBY', account, field, (sign or '') .. amount)
+  end
+end
+
+-- Free what ran out, at most AT_ONCE per call so that a script stays short; the next call frees more. Result: was there any.
+local function free_expired(account, leases, late, now_ms)
+  local over = redis.call('ZRANGEBYSCORE', leases, '-inf', now_ms, 'LIMIT', 0, AT_ONCE)
+  if #over == 0 then
+    return false
+  end
+  for _, lease in ipairs(over) do
+    local tokens, nusd = amounts(lease)
+    redis.call('ZREM', leases, lease)
+    redis.call('ZADD', late, now_ms, lease)
+    add(account, 'held_tokens', tokens, '-')
+    add(account, 'held_nusd', nusd, '-')
+  end
+  redis.call('ZREMRANGEBYSCORE', late, '-inf', now_ms - LATE_MS)
+  redis.call('PEXPIRE', late, LATE_MS)
+  return true
+end

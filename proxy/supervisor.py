@@ -1,0 +1,316 @@
+"""The process that owns what workers share: the listening socket, the embedded store, built-in providers, the admin port.
+
+It starts the workers, hands the socket down, restarts one that died, and passes on reloads and the order to stop. It serves no
+request of the API itself.
+"""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.configuration import Configuration, load
+from proxy.control import Reload, Start, State, Stop, read_state, write
+from proxy.demo_provider import DemoProvider, start_demo_provider
+from proxy.errors import StoreUnavailable
+from proxy.health import OwnMetrics, admin_application, forget_worker
+from proxy.mistakes import ConfigurationError
+from proxy.providers import Builtin
+from proxy.quantities import Address
+from proxy.stores.embedded import EmbeddedStore
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+WATCH_SECONDS: Final = 1.0
+START_SECONDS: Final = 20.0
+LOCK_SECONDS: Final = 10.0
+BIND_SECONDS: Final = 5.0
+"""How long an address may still be taken by a predecessor that was killed and whose workers are winding down."""
+STOP_MARGIN: Final = 8.0
+"""How long a worker may take beyond its grace before it is killed."""
+RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
+EMBEDDED: Final = "embedded"
+_NEEDS_RESTART: Final = ("server", "store", "ledger", "data_dir", "metrics")
+
+OnReady = Callable[["Supervisor"], Awaitable[None]]
+
+
+class CannotStart(Exception):  # noqa: N818 - the state of the gateway
+    """The gateway cannot start; the message is one sentence that says what to do."""
+
+
+class WorkerProcess:
+    """One worker as its supervisor sees it."""
+
+    def __init__(self, slot: int, process: asyncio.subprocess.Process, commands: asyncio.StreamWriter) -> None:
+        """Wrap a process that was just started."""
+        self.slot = slot
+        self.process = process
+        self.state = State(ready=False, reasons=["the worker is starting"])
+        self._commands = commands
+
+    def tell(self, message: Reload | Stop) -> None:
+        """Send an order; a worker that has gone hears nothing."""
+        if not self._commands.is_closing():
+            self._commands.write(write(message))
+
+
+class Supervisor:
+    """Runs one gateway."""
+
+    def __init__(self, config: Path, workers: int | None, logger: "FilteringBoundLogger") -> None:
+        """Read the configuration. Raises `ConfigurationError`."""
+        self._config = config
+        self._logger = logger
+        self.configuration = load(config, os.environ)
+        self._worker_count = workers or self.configuration.settings.server.workers
+        self._workers: dict[int, WorkerProcess] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._demo: DemoProvider | None = None
+        self._embedded: EmbeddedStore | None = None
+        self._own = OwnMetrics(__version__)
+        self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._deaths = 0
+        self.store_url = self.configuration.settings.store
+        self.api_address = self.admin_address = Address("", 0)
+
+    async def run(self, on_ready: OnReady | None = None) -> None:
+        """Serve until told to stop. Raises `CannotStart`."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        settings = self.configuration.settings
+        async with contextlib.AsyncExitStack() as stack:
+            metrics_files = Path(stack.enter_context(TemporaryDirectory(prefix="aion-proxy-metrics-")))
+            listener = stack.enter_context(await _bind(settings.server.listen))
+            admin_listener = stack.enter_context(await _bind(settings.server.admin_listen))
+            self.api_address, self.admin_address = _address(listener), _address(admin_listener)
+            self._start_store()
+            stack.callback(self._stop_store)
+            await self._start_builtins(self.configuration)
+            stack.push_async_callback(self._stop_builtins)
+            runner = web.AppRunner(admin_application(self._own, metrics_files, self.reasons), access_log=None)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.SockSite(runner, admin_listener).start()
+            stack.push_async_callback(self._stop_workers)
+            for slot in range(self._worker_count):
+                self._spawn(self._keep_worker(slot, listener, metrics_files))
+            await self._until_ready()
+            self._logger.info("listening", api=str(self.api_address), admin=str(self.admin_address), workers=self._worker_count)
+            self._spawn(self._watch())
+            if on_ready is not None and not self._stopping.is_set():
+                await on_ready(self)
+            await self._stopping.wait()
+            self._logger.info("stopping")
+
+    def stop(self) -> None:
+        """Begin to stop; the second time, have everything that is still open cut."""
+        if self._stopping.is_set():
+            for worker in self._workers.values():
+                worker.tell(Stop(0.0))
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read the configuration again and put it in force, whole or not at all."""
+        self._spawn(self._reload())
+
+    def reasons(self) -> list[str]:
+        """Say why requests would not be served now; empty if they would."""
+        if self._stopping.is_set():
+            return ["the gateway is stopping"]
+        if any(worker.state.ready for worker in self._workers.values()):
+            return []
+        found = [reason for worker in self._workers.values() for reason in worker.state.reasons]
+        return list(dict.fromkeys(found)) or ["no worker is running"]
+
+    def _start_store(self) -> None:
+        if self.store_url == EMBEDDED:
+            try:
+                self._embedded = EmbeddedStore.start(self.configuration.settings.data_dir, LOCK_SECONDS)
+            except StoreUnavailable as away:
+                raise CannotStart(away.detail) from None
+            self.store_url = self._embedded.url
+
+    def _stop_store(self) -> None:
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    async def _start_builtins(self, configuration: Configuration) -> None:
+        wanted = any(provider.builtin is Builtin.DEMO for provider in configuration.settings.providers.values())
+        if wanted and self._demo is None:
+            self._demo = await start_demo_provider()
+
+    async def _stop_builtins(self) -> None:
+        if self._demo is not None:
+            await self._demo.close()
+
+    def _builtin_urls(self) -> dict[str, str]:
+        return {} if self._demo is None else {Builtin.DEMO.value: self._demo.base_url}
+
+    async def _keep_worker(self, slot: int, listener: socket.socket, metrics_files: Path) -> None:
+        """Run a worker, and another when it dies, until the gateway stops."""
+        deaths = 0
+        while not self._stopping.is_set():
+            worker, states = await self._start_worker(slot, listener, metrics_files)
+            with contextlib.suppress(ConnectionError):  # it died with words of ours unread
+                while line := await states.readline():
+                    worker.state = read_state(line)
+                    deaths = 0 if worker.state.ready else deaths
+                    self._changed.set()
+            code = await worker.process.wait()
+            del self._workers[slot]
+            forget_worker(metrics_files, slot)
+            if self._stopping.is_set():
+                return
+            pause = RESTART_PAUSES[min(deaths, len(RESTART_PAUSES) - 1)]
+            deaths += 1
+            self._deaths += 1
+            self._own.worker_restarted()
+            self._logger.error("a worker died and is replaced", worker=slot, exit_code=code, pause_s=pause)
+            self._changed.set()
+            await asyncio.sleep(pause)
+
+    async def _start_worker(
+        self, slot: int, listener: socket.socket, metrics_files: Path
+    ) -> tuple[WorkerProcess, asyncio.StreamReader]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "proxy.worker", str(listener.fileno()), str(theirs.fileno()),
+                pass_fds=(listener.fileno(), theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_files)},
+            )  # fmt: skip
+        ours.setblocking(False)
+        states, commands = await asyncio.open_connection(sock=ours)
+        commands.write(write(Start(str(self._config), slot, self.store_url, self._builtin_urls())))
+        worker = self._workers[slot] = WorkerProcess(slot, process, commands)
+        return worker, states
+
+    async def _until_ready(self) -> None:
+        """Wait until a worker listens; one that cannot has said why in the log."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not self._stopping.is_set():
+                    self._changed.clear()
+                    if self._deaths:
+                        message = "a worker died as it started; the lines before this one say why"
+                        raise CannotStart(message)
+                    states = [worker.state for worker in self._workers.values()]
+                    starting = ["the worker is starting"]
+                    if len(states) == self._worker_count and all(state.ready or state.reasons[:1] != starting for state in states):
+                        return
+                    await self._changed.wait()
+        except TimeoutError:
+            message = "no worker came up in time; the log lines before this one say why"
+            raise CannotStart(message) from None
+
+    async def _stop_workers(self) -> None:
+        grace = self.configuration.settings.server.stop_grace
+        self._stopping.set()
+        for worker in self._workers.values():
+            worker.tell(Stop(grace))
+        try:
+            async with asyncio.timeout(grace + STOP_MARGIN):
+                await asyncio.gather(*(worker.process.wait() for worker in list(self._workers.values())))
+        except TimeoutError:
+            for worker in list(self._workers.values()):
+                self._logger.error("a worker did not stop in time and is killed", worker=worker.slot)
+                worker.process.kill()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _watch(self) -> None:
+        """Reload when a file of the configuration changes; restart an embedded store that died."""
+        seen = _fingerprint(self.configuration.files)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = _fingerprint(self.configuration.files)
+            if now != seen:
+                seen = now
+                await self._reload()
+            if self._embedded is not None and not self._embedded.alive():
+                self._logger.error("the embedded store died and is started again")
+                try:
+                    self._embedded.restart()
+                except StoreUnavailable as away:
+                    self._logger.error("the embedded store did not start", detail=away.detail)
+
+    async def _reload(self) -> None:
+        try:
+            configuration = load(self._config, os.environ)
+        except ConfigurationError as error:
+            self._own.reloaded(success=False)
+            self._logger.error(
+                "configuration not reloaded: the old one stays in force", mistakes=[str(mistake) for mistake in error.mistakes]
+            )
+            return
+        old, new = self.configuration.settings, configuration.settings
+        later = [name for name in _NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
+        await self._start_builtins(configuration)
+        self.configuration = configuration
+        for worker in self._workers.values():
+            worker.tell(Reload(self._builtin_urls()))
+        self._own.reloaded(success=True)
+        self._logger.info("configuration reloaded", **({"takes_effect_after_a_restart": later} if later else {}))
+
+    def _spawn(self, work: "Awaitable[None]") -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _bind(address: Address) -> socket.socket:
+    """Listen on an address. Raises `CannotStart` with what to do if it cannot be had."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + BIND_SECONDS
+    while True:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((address.host, address.port))
+            listener.listen(4096)
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE or loop.time() > deadline:
+                message = f"cannot listen on {address}: {error.strerror}; stop what uses it, or choose another address"
+                raise CannotStart(message) from None
+            await asyncio.sleep(0.1)
+        else:
+            listener.setblocking(False)
+            return listener
+
+
+def _address(listener: socket.socket) -> Address:
+    host, port = listener.getsockname()[:2]
+    return Address(host, port)
+
+
+def _fingerprint(files: tuple[Path, ...]) -> list[tuple[int, int, int] | None]:
+    """Tell a file's state apart from another: its identity, time and size; None if it is not there."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            stat = file.stat()
+            found.append((stat.st_ino, stat.st_mtime_ns, stat.st_size))
+        except OSError:
+            found.append(None)
+    return found

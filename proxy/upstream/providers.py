@@ -1,0 +1,65 @@
+"""The providers of one configuration as they are called: pool, credentials, and whether they were reachable lately."""
+
+import asyncio
+from collections.abc import Mapping
+
+from proxy.providers import AuthHeader, Provider
+from proxy.upstream.connections import Origin, UpstreamPool
+
+CHAT_PATH = "/chat/completions"
+
+
+class Upstream:
+    """One provider: everything that a request to it needs and that does not depend on the request."""
+
+    def __init__(self, name: str, provider: Provider, base_url: str, loop: asyncio.AbstractEventLoop) -> None:
+        """Prepare the pool; nothing is opened yet. `base_url` is where a built-in provider was started, else the provider's."""
+        self.name = name
+        self.provider = provider
+        self.base_url = base_url
+        self.origin = Origin.of(base_url)
+        self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
+        self.head_lines = _credentials(provider) + _own_headers(provider)
+        self.chat_path = self.origin.path + CHAT_PATH
+
+    def __repr__(self) -> str:
+        """Name the provider and its host; never its key."""
+        return f"<Upstream {self.name} at {self.origin.authority}>"
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return what must not be seen in anything a client gets: key, host, and the operator's own header values."""
+        key = self.provider.api_key
+        told = (self.base_url, self.origin.authority, self.origin.host)
+        return (*(() if key is None else (key.get_secret_value(),)), *self.provider.headers.values(), *told)
+
+
+def open_upstreams(
+    providers: Mapping[str, Provider],
+    builtin_urls: Mapping[str, str],
+    loop: asyncio.AbstractEventLoop,
+    former: Mapping[str, Upstream] | None = None,
+) -> dict[str, Upstream]:
+    """Make the upstreams of a configuration; those of `former` whose provider did not change are kept with their connections."""
+    former = former or {}
+    upstreams = {}
+    for name, provider in providers.items():
+        base_url = provider.base_url or builtin_urls[str(provider.builtin)]
+        before = former.get(name)
+        same = before is not None and before.provider == provider and before.base_url == base_url
+        upstreams[name] = before if before is not None and same else Upstream(name, provider, base_url, loop)
+    for name, before in former.items():
+        if upstreams.get(name) is not before:
+            before.pool.close()
+    return upstreams
+
+
+def _credentials(provider: Provider) -> bytes:
+    if provider.api_key is None or provider.auth_header is AuthHeader.NONE:
+        return b""
+    key = provider.api_key.get_secret_value()
+    line = f"Authorization: Bearer {key}\r\n" if provider.auth_header is AuthHeader.BEARER else f"api-key: {key}\r\n"
+    return line.encode()
+
+
+def _own_headers(provider: Provider) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in provider.headers.items()).encode()

@@ -1,0 +1,201 @@
+"""One worker process: builds the gateway from its parts, in reading order, serves the listening socket it was given, and stops orderly.
+
+It lives as long as its supervisor: when the control channel ends, so does it. `python -m proxy.worker` is started by the
+supervisor alone.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import uvloop
+from prometheus_client import values
+
+from proxy.api import Api
+from proxy.configuration import load
+from proxy.control import Reload, Start, State, Stop, read_to_worker, write
+from proxy.errors import StoreUnavailable
+from proxy.gateway import Gateway
+from proxy.http_server import GatewayServer
+from proxy.logs import make_logger
+from proxy.metrics import Metrics
+from proxy.mistakes import ConfigurationError
+from proxy.serving import Serving
+from proxy.steps.settle import Settler
+from proxy.stores.connection import StoreConnection
+from proxy.stores.keys import RedisKeys
+from proxy.stores.limits import RedisLimits
+from proxy.upstream.providers import open_upstreams
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+SWEEP_SECONDS: Final = 0.25
+LINGER_SECONDS: Final = 0.5
+"""After it stopped accepting, a worker waits this long for requests on connections that it has accepted but not read."""
+ORPHAN_GRACE: Final = 1.0
+"""How long a worker whose supervisor died goes on: its successor wants the port."""
+FLUSH_SECONDS: Final = 5.0
+_POOL_SWEEPS: Final = 20
+_LAST_RESORT: Final = 10
+
+
+class Worker:
+    """The parts of one worker, and their life."""
+
+    def __init__(self, start: Start, listener: socket.socket, control: asyncio.StreamWriter, logger: "FilteringBoundLogger") -> None:
+        """Put everything together; nothing is opened yet. Raises `ConfigurationError`."""
+        self._loop = asyncio.get_running_loop()
+        self._config = Path(start.config)
+        self._listener = listener
+        self._control = control
+        self._logger = logger
+        configuration = load(self._config, os.environ)
+        self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
+        self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
+        limits = RedisLimits(self._store)
+        self._settler = Settler(limits, self._settling_waits)
+        serving = Serving(configuration, open_upstreams(configuration.settings.providers, start.builtin_urls, self._loop))
+        self._gateway = Gateway(RedisKeys(self._store), limits, self._settler, self._metrics, logger, self._loop)
+        self._api = Api(serving, self._gateway, self._metrics, logger, self._loop)
+        self._stopping = asyncio.Event()
+        self._cut = asyncio.Event()
+        self._grace = ORPHAN_GRACE
+        self._listening = False
+
+    async def run(self, commands: asyncio.StreamReader) -> None:
+        """Serve until told to stop; returns when everything is settled."""
+        with contextlib.suppress(StoreUnavailable):  # it goes on trying, and readiness says so
+            await self._store.connect()
+        server = GatewayServer(self._api.handle, self._api.on_malformed)
+        tasks = [self._loop.create_task(work) for work in (self._settler.run(), self._sweep(), self._obey(commands))]
+        accepting = await self._loop.create_server(server, sock=self._listener, backlog=4096)
+        self._listening = True
+        self._tell()
+        gc.collect()
+        gc.freeze()  # what was loaded stays: no collection has to walk it again
+        await self._stopping.wait()
+        accepting.close()
+        await self._wind_down(server)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._store.close()
+
+    async def _wind_down(self, server: GatewayServer) -> None:
+        self._api.closing = True
+        await self._pause(LINGER_SECONDS)
+        deadline = self._loop.time() + self._grace
+        while self._api.in_flight and self._loop.time() < deadline and not self._cut.is_set():
+            await self._pause(0.02)
+        for exchange in list(self._gateway.exchanges):
+            exchange.cut()
+        await server.close_connections()
+        unsettled = await self._gateway.finish(FLUSH_SECONDS)
+        if unsettled:
+            self._logger.error("stopped with settlements that the store has not taken", settlements=unsettled)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless everything is to be cut at once."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._cut.wait(), seconds)
+
+    async def _obey(self, commands: asyncio.StreamReader) -> None:
+        """Do what the supervisor says, until it says no more."""
+        while line := await commands.readline():
+            message = read_to_worker(line)
+            if isinstance(message, Reload):
+                self._reload(message)
+            elif isinstance(message, Stop):
+                self.stop(message.grace)
+        signal.alarm(_LAST_RESORT)  # nobody is left to end us if something hangs
+        self.stop(ORPHAN_GRACE)
+
+    def stop(self, grace: float) -> None:
+        """Begin to stop; the second time, cut what is still open."""
+        if self._stopping.is_set():
+            self._cut.set()
+        self._grace = grace
+        self._stopping.set()
+
+    def _reload(self, message: Reload) -> None:
+        """Serve by the files as they are now; a mistake in them leaves everything as it is."""
+        try:
+            configuration = load(self._config, os.environ)
+        except ConfigurationError as error:
+            self._logger.error("configuration not reloaded", mistakes=[str(mistake) for mistake in error.mistakes])
+            return
+        providers = configuration.settings.providers
+        upstreams = open_upstreams(providers, message.builtin_urls, self._loop, self._api.serving.upstreams)
+        self._api.serving = Serving(configuration, upstreams)
+
+    async def _sweep(self) -> None:
+        """Keep the deadlines of all exchanges and idle connections with one timer."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = time.monotonic()
+            for exchange in list(self._gateway.exchanges):
+                exchange.check(now)
+            rounds += 1
+            if rounds % _POOL_SWEEPS == 0:
+                for upstream in self._api.serving.upstreams.values():
+                    upstream.pool.sweep(now)
+
+    def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
+        self._metrics.store_up(up=up)
+        if up:
+            self._logger.info("store is up", address=self._store.address)
+        else:
+            self._logger.error("store is away", detail=self._store.detail)
+        self._tell()
+
+    def _settling_waits(self, detail: str) -> None:
+        self._logger.warning("a settlement waits for the store", detail=detail)
+
+    def _tell(self) -> None:
+        """Tell the supervisor whether requests would be served."""
+        reasons = [] if self._listening else ["the worker is starting"]
+        if not self._store.up:
+            reasons.append(self._store.detail)
+        self._control.write(write(State(ready=not reasons, reasons=reasons)))
+
+
+async def serve(listener: socket.socket, control: socket.socket) -> int:
+    """Run one worker on the sockets it inherited; returns the exit code."""
+    commands, writer = await asyncio.open_connection(sock=control)
+    start = read_to_worker(await commands.readline())
+    if not isinstance(start, Start):
+        return 1
+    logger = make_logger().bind(worker=start.slot)
+    values.ValueClass = values.MultiProcessValue(lambda: start.slot)  # type: ignore[no-untyped-call] # one file per slot, not per pid
+    try:
+        worker = Worker(start, listener, writer, logger)
+    except ConfigurationError as error:
+        logger.error("configuration refused", mistakes=[str(mistake) for mistake in error.mistakes])
+        return 2
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop, ORPHAN_GRACE)
+    await worker.run(commands)
+    writer.close()
+    return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; the arguments are the file descriptors of the listening socket and of the control channel."""
+    listener, control = (socket.socket(fileno=int(number)) for number in arguments)
+    listener.setblocking(False)
+    control.setblocking(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(listener, control))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,75 @@
+"""One account with one key in a real store, and a look at what the store has written down."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.accounts import Account, ApiKey, Identity, digest_of_key, shard_of
+from proxy.limits import Admission, Hold, Limits
+from proxy.stores.connection import StoreConnection
+from proxy.stores.keys import RedisKeys
+from proxy.stores.limits import RedisLimits
+
+DIGEST = digest_of_key("the key of acme")
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What a test of limits works with: the account `acme`, asked about in the fewest words."""
+
+    connection: StoreConnection
+    limits: RedisLimits
+    keys: RedisKeys
+    identity: Identity
+
+    async def admit(self, limits: Limits, request: str = "req_1", tokens: int = 0, nusd: int = 0) -> Admission:
+        return await self.limits.admit(self.identity, limits, Hold(request, tokens, nusd))
+
+    def name(self, kind: str) -> str:
+        account = self.identity.account.name
+        return f"aion:{{s{shard_of(account):02d}}}:{kind}:{account}"
+
+    async def counter(self, field: str) -> float:
+        """A counter of the account, as the store has it."""
+        return float(await self.connection.call("HGET", self.name("acct"), field) or 0)
+
+    async def put(self, **counters: object) -> None:
+        """Write counters behind the scripts' back, as if time had passed or a clock had jumped."""
+        words = [str(word) for pair in counters.items() for word in pair]
+        await self.connection.call("HSET", self.name("acct"), *words)
+
+    async def rewind(self, field: str, milliseconds: float) -> None:
+        """Let time pass for one rate: move its TAT back."""
+        await self.put(**{field: await self.counter(field) - milliseconds * 1000})
+
+    async def run_out(self, hold: Hold) -> None:
+        """Let a lease run out: write an expiry in the past."""
+        member = f"{hold.request_id} {hold.tokens} {hold.nusd}"
+        assert await self.connection.call("ZADD", self.name("lease"), "XX", "CH", 1000, member) == 1
+
+    async def leases(self) -> list[bytes]:
+        leases: list[bytes] = await self.connection.call("ZRANGE", self.name("lease"), 0, -1)
+        return leases
+
+    async def now(self) -> float:
+        """The server's clock in seconds."""
+        seconds, micros = await self.connection.call("TIME")
+        return int(seconds) + int(micros) / 1e6
+
+    async def picture(self) -> object:
+        """Everything that is written down about the account."""
+        call = self.connection.call
+        record = await call("HGETALL", self.name("acct"))
+        pairs = dict(zip(record[::2], record[1::2], strict=True))
+        return pairs, await call("ZRANGE", self.name("lease"), 0, -1, "WITHSCORES")
+
+
+@pytest.fixture
+async def desk(store: StoreConnection) -> Desk:
+    keys = RedisKeys(store)
+    assert await keys.create_account(Account("acme", plan=None, disabled=False, version=1, created_ms=1))
+    key = ApiKey("key_1", "acme", name="first", hint="sk-aion-acme-…abcd", created_ms=1)
+    await keys.create_key(key, DIGEST)
+    identity = await keys.identify("acme", DIGEST)
+    assert identity is not None
+    return Desk(store, RedisLimits(store), keys, identity)
