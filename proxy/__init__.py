@@ -1,7 +1,7 @@
 """aion-proxy: a gateway for language models.
 
-The story of a request is told in `gateway.py`: authenticate → accept → admit → route → forward → meter → settle. Each step is a file
-in `steps/`. A file imports only from lower floors:
+The story of a request is told in `gateway.py`: authenticate → accept → admit → route → forward → meter → settle. Each
+step is a file in `steps/`. A file imports only from lower floors:
 
     root      cli app demo supervisor worker     the programs: who starts what
     story     api gateway serving refuse health  what happens to a request, and what is answered
@@ -10,8 +10,9 @@ in `steps/`. A file imports only from lower floors:
     nouns     call accounts limits usage pricing catalog settings wire/  values and rules, no I/O, no clock
     words     errors
 
-`wire/` holds the bytes: requests, answers, streams, server-sent events, errors. `upstream/` holds the connections to providers and
-the pump that carries their bytes to a client. `stores/` holds accounts, keys and limits in Redis or Valkey.
+`wire/` holds the bytes: requests, answers, streams, server-sent events, errors. `upstream/` holds the connections to
+providers and the pump that carries their bytes to a client. `stores/` holds accounts, keys and limits in Redis or
+Valkey.
 """
 
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 """Who calls: accounts, their keys, and the form a key has.
 
-The whole key exists only where it is minted and where it is presented; everything else knows its digest. No I/O: records are
-read and written by `proxy/stores/keys.py`.
+The whole key exists only where it is minted and where it is presented; everything else knows its digest. No I/O:
+records are read and written by `proxy/stores/keys.py`.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key's record. `hint` is all of the key that may be shown: `sk-aion-<account>-…` and its last four characters."""
+    """A key's record. `hint` is all of it that may be shown: `sk-aion-<account>-…` and its last four characters."""
 
     key_id: str
     account: str

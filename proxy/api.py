@@ -1,80 +1,77 @@
 """The public port: which URL is which, request ids, and the promise that every answer has one form.
 
-Every request gets an answer from here, errors of parsing and bugs of ours included. What a chat completion is, is told in
-`gateway.py`.
+Every request gets an answer from here, errors of parsing and bugs of ours included. What a chat completion is, is
+told in `gateway.py`.
 """
 
 import asyncio
 import time
 import traceback
+from collections.abc import Callable
 from os import urandom
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import unquote
+
+from aiohttp.web import BaseRequest
 
 from proxy.call import Ending, RequestEnd
 from proxy.catalog import model_body
 from proxy.errors import Fault, Refusal
 from proxy.gateway import Gateway, refused
 from proxy.http_server import ClientRequest, Sent
-from proxy.metrics import Metrics
 from proxy.refuse import malformed, our_bug, refuse, unknown_model, unknown_url, wrong_method
+from proxy.report import Report
 from proxy.serving import Serving
 from proxy.wire.headers import answer_head, http_date, new_request_id
 from proxy.wire.refusal import error_body
-
-if TYPE_CHECKING:
-    from aiohttp import BaseRequest
-    from structlog.typing import FilteringBoundLogger
 
 CHAT: Final = "/v1/chat/completions"
 MODELS: Final = "/v1/models"
 UNKNOWN: Final = "unknown"
 _CACHEABLE: Final = b"Cache-Control: public, max-age=60\r\n"
-_FLIGHT_SECONDS: Final = 0.1
-"""How soon the gauges of requests under way are right again; setting them for each would cost more than routing it."""
 
 
 class Api:
     """Serves the API's port on one worker."""
 
-    def __init__(
-        self, serving: Serving, gateway: Gateway, metrics: Metrics, logger: "FilteringBoundLogger", loop: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, serving: Serving, gateway: Gateway, report: Report, wall_clock: Callable[[], float]) -> None:
         """Serve with `serving` until it is replaced."""
         self.serving = serving
         self.closing = False
         """Set when the worker stops: answers then end their connections."""
         self.in_flight = 0
         self._gateway = gateway
-        self._metrics = metrics
-        self._logger = logger
-        self._loop = loop
+        self._report = report
+        self._wall_clock = wall_clock
         self._date_second = 0
         self._date_line = b""
-        self._flight_timer: asyncio.TimerHandle | None = None
 
-    async def handle(self, request: "BaseRequest") -> Sent:
+    async def handle(self, request: BaseRequest) -> Sent:
         """Serve one request, whatever it is; nothing but a cancellation is raised."""
         arrived = time.monotonic()
         request_id, common_lines = self._identify()
         client = ClientRequest(request, common_lines, closing=self.closing)
-        self._fly(1)
+        self.in_flight += 1
         fault: Fault | None = None
         try:
             await self._dispatch(client, request_id, arrived)
         except Refusal as refusal:
             fault = refusal.fault
         except asyncio.CancelledError:
-            self._gateway.report(refused(client, request_id, _endpoint(client.path), None, time.monotonic() - arrived))
+            self._report.request_ended(
+                refused(client, request_id, _endpoint(client.path), None, time.monotonic() - arrived)
+            )
             raise
         except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an answer
             fault = our_bug()
-            self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=_where(error))
+            self._report.bug(request_id, error, _where(error))
         finally:
-            self._fly(-1)
+            self.in_flight -= 1
         if fault is not None and client.answered is None:
             refuse(client, fault, request_id)
-            self._gateway.report(refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived))
+            self._report.request_ended(
+                refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived)
+            )
         return client.sent()
 
     def on_malformed(self, error: BaseException | None) -> bytes:
@@ -82,8 +79,17 @@ class Api:
         request_id, common_lines = self._identify()
         fault = our_bug() if error is None else malformed(error)
         body = error_body(fault, request_id)
-        self._gateway.report(
-            RequestEnd(request_id, UNKNOWN, UNKNOWN, stream=False, status=fault.status, ending=Ending.REFUSED, duration=0.0, fault=fault)
+        self._report.request_ended(
+            RequestEnd(
+                request_id,
+                UNKNOWN,
+                UNKNOWN,
+                stream=False,
+                status=fault.status,
+                ending=Ending.REFUSED,
+                duration=0.0,
+                fault=fault,
+            )
         )
         return answer_head(fault.status, len(body), common_lines + b"Connection: close\r\n") + body
 
@@ -98,8 +104,10 @@ class Api:
             _require(client, "GET", "HEAD")
             self._models(client, unquote(path[len(MODELS) + 1 :]))
             seconds = time.monotonic() - arrived
-            self._gateway.report(
-                RequestEnd(request_id, "models", UNKNOWN, stream=False, status=200, ending=Ending.COMPLETE, duration=seconds)
+            self._report.request_ended(
+                RequestEnd(
+                    request_id, "models", UNKNOWN, stream=False, status=200, ending=Ending.COMPLETE, duration=seconds
+                )
             )
         else:
             raise Refusal(unknown_url())
@@ -116,22 +124,12 @@ class Api:
 
     def _identify(self) -> tuple[str, bytes]:
         """Make a request's id and the header lines of every answer to it."""
-        now = time.time()
+        now = self._wall_clock()
         if int(now) != self._date_second:
             self._date_second = int(now)
             self._date_line = http_date(now)
-        request_id = new_request_id(int(now * 1000), urandom(10))
+        request_id = new_request_id(int(now * 1000), urandom(7))
         return request_id, b"x-request-id: " + request_id.encode() + b"\r\n" + self._date_line
-
-    def _fly(self, step: int) -> None:
-        self.in_flight += step
-        if self._flight_timer is None:
-            self._flight_timer = self._loop.call_later(_FLIGHT_SECONDS, self._show_flight)
-
-    def _show_flight(self) -> None:
-        self._flight_timer = None
-        self._metrics.flight(self.in_flight, self._gateway.streams)
-
 
 
 def _require(client: ClientRequest, *methods: str) -> None:
@@ -147,6 +145,8 @@ def _endpoint(path: str) -> str:
 
 
 def _where(error: BaseException) -> list[str]:
-    """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable may."""
+    """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable
+    may.
+    """
     frames = traceback.extract_tb(error.__traceback__)
     return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames][-12:]

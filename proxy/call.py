@@ -1,9 +1,14 @@
-"""One request on its way: what was asked, where it may go, and how it ended. Values only; each step makes the next one's."""
+"""One request on its way: what was asked, where it may go, and how it ended. Values only; each step makes the next
+one's.
 
-from dataclasses import dataclass
+Values that every request makes are msgspec structs: frozen like the dataclasses elsewhere, and ten times cheaper to
+make.
+"""
+
 from enum import StrEnum
 
-from proxy.accounts import Identity
+from msgspec import Struct
+
 from proxy.catalog import Model, Route
 from proxy.errors import Fault
 from proxy.providers import Provider
@@ -28,8 +33,7 @@ class Ending(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """An accepted request: well-formed, for a model that exists and that its key may use. Not admitted yet."""
 
     request_id: str
@@ -40,21 +44,21 @@ class Call:
     """Unix seconds."""
 
     def estimate(self, output_bytes: int) -> Usage:
-        """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came back."""
+        """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came
+        back.
+        """
         divisor = self.model.estimate_bytes_per_token
         return Usage(prompt=self.request.estimate_prompt(divisor), completion=tokens_of(output_bytes, divisor))
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One place to send a call to: a route of its model, and what is known of the provider there."""
 
     route: Route
     provider: Provider
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What forwarding a call led to. `fault` is set if the client has been sent nothing yet."""
 
     ending: Ending
@@ -73,8 +77,7 @@ class Outcome:
     fault: Fault | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Metered:
+class Metered(Struct, frozen=True):
     """What a request used and costs, and how sure that is; the cost in pico-dollars."""
 
     usage: Usage
@@ -82,9 +85,10 @@ class Metered:
     cost_pusd: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnd:
-    """All that is known of a request when it is over: what one line of the log and the metrics are made of. Times in seconds."""
+class RequestEnd(Struct, frozen=True):
+    """All that is known of a request when it is over: what one line of the log and the metrics are made of. Times in
+    seconds.
+    """
 
     request_id: str
     endpoint: str

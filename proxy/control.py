@@ -1,4 +1,4 @@
-"""What supervisor and worker say to each other: one JSON object per line over a socket pair. Values and framing only."""
+"""What supervisor and worker say to each other: a JSON object per line over a socket pair. Only values and framing."""
 
 import msgspec
 from msgspec import Struct
@@ -42,7 +42,8 @@ def write(message: ToWorker | State) -> bytes:
 
 def read_to_worker(line: bytes) -> ToWorker:
     """Read what a supervisor said."""
-    return msgspec.json.decode(line, type=ToWorker)
+    message: ToWorker = msgspec.json.decode(line, type=ToWorker)
+    return message
 
 
 def read_state(line: bytes) -> State:

@@ -1,6 +1,8 @@
-"""`aion-proxy demo`: the whole gateway on this machine alone, with an account and a key made on the spot, ready to paste.
+"""`aion-proxy demo`: the whole gateway on this machine alone, with an account and a key made on the spot, ready to
+paste.
 
-Everything it makes lies in a temporary folder and goes with it. With `--real` a small real model answers instead of the script.
+Everything it makes lies in a temporary folder and goes with it. With `--real` a small real model answers instead of
+the script.
 """
 
 import os
@@ -81,14 +83,23 @@ def _start_model() -> tuple[subprocess.Popen[bytes], int]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     print("Starting the model (SmolLM2-135M on this machine's processor)…", file=sys.stderr)
-    return subprocess.Popen(real_command(port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True), port  # noqa: S603
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(real_command(port), stdout=quiet, stderr=quiet, start_new_session=True)  # noqa: S603 - ours
+    return process, port
 
 
 def _write_files(folder: Path, port: int, model_port: int | None) -> Path:
-    provider = "demo: {builtin: demo}" if model_port is None else f'demo: {{base_url: "http://127.0.0.1:{model_port}/v1"}}'
+    provider = (
+        "demo: {builtin: demo}" if model_port is None else f'demo: {{base_url: "http://127.0.0.1:{model_port}/v1"}}'
+    )
     gateway = _GATEWAY.format(port=port, admin_port=_free_or_any(ADMIN_PORT), folder=folder, provider=provider)
     if model_port is None:
-        text = {"model": _DEMO_MODEL, "name": '"Demo: Echo"', "description": '"The scripted demo provider."', "context": 131072}
+        text = {
+            "model": _DEMO_MODEL,
+            "name": '"Demo: Echo"',
+            "description": '"The scripted demo provider."',
+            "context": 131072,
+        }
     else:
         text = {"model": _REAL_MODEL, "name": "SmolLM2 135M", "description": '"A small real model."', "context": 1024}
     (folder / "catalog.yaml").write_text(_CATALOG.format(**text))
@@ -110,7 +121,7 @@ def _free_or_any(port: int) -> int:
 
 
 async def _make_key(store_url: str) -> str:
-    now_ms = int(time.time() * 1000)
+    now_ms = time.time_ns() // 1_000_000
     key = mint_key(ACCOUNT, secrets.token_bytes(32))
     async with connect_store(store_url) as connection:
         keys = RedisKeys(connection)
@@ -122,8 +133,11 @@ async def _make_key(store_url: str) -> str:
 
 def _banner(supervisor: Supervisor, key: str, model: str, *, real: bool) -> str:
     base = f"http://{supervisor.api_address}"
-    words = "" if real else "\nWhat the demo provider does depends on what you say:\n" + "\n".join(
-        f"  {word:<22} {what}" for word, what in SCRIPT
+    words = (
+        ""
+        if real
+        else "\nWhat the demo provider does depends on what you say:\n"
+        + "\n".join(f"  {word:<22} {what}" for word, what in SCRIPT)
     )
     return f"""
 The gateway runs. Paste this into another terminal:
@@ -145,4 +159,3 @@ or this into Python, after `pip install openai`:
 
 Tokens and cost: curl -s http://{supervisor.admin_address}/metrics | grep aion_
 Ctrl-C ends it."""
-

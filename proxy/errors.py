@@ -1,7 +1,8 @@
 """The words every floor shares: what can go wrong, as facts.
 
-An error carries facts (status, type, code, which parameter, when to retry), never a rendered answer; `refuse.py` is the one
-place that turns them into HTTP. No other exception tree exists: a step raises `Refusal`, and everything else is a bug.
+An error carries facts (status, type, code, which parameter, when to retry), never a rendered answer; `refuse.py` is
+the one place that turns them into HTTP. No other exception tree exists: a step raises `Refusal`, and everything else
+is a bug.
 """
 
 from dataclasses import dataclass

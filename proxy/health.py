@@ -1,7 +1,7 @@
 """The admin port: health, readiness, and the metrics of all workers on one page. Never on the API's port.
 
-Served by the supervisor, because collecting the page takes tens of milliseconds that no stream should wait for. The dashboard and
-its API belong on this port too.
+Served by the supervisor, because collecting the page takes tens of milliseconds that no stream should wait for. The
+dashboard and its API belong on this port too.
 """
 
 import asyncio
@@ -25,7 +25,9 @@ class OwnMetrics:
         self.registry = CollectorRegistry()
         build = Gauge("aion_build_info", "The version that runs.", ("version",), registry=self.registry)
         build.labels(version).set(1)
-        self._reload = Gauge("aion_config_reload_success", "Whether the files on disk are in force.", registry=self.registry)
+        self._reload = Gauge(
+            "aion_config_reload_success", "Whether the files on disk are in force.", registry=self.registry
+        )
         self._reload.set(1)
         self._restarts = Gauge("aion_worker_restarts", "Workers that died and were replaced.", registry=self.registry)
 
@@ -65,7 +67,9 @@ def metrics_page(own: OwnMetrics, workers_files: Path) -> bytes:
 
 
 def forget_worker(workers_files: Path, slot: int) -> None:
-    """Drop the gauges of a worker that died: what it had open is over. Its counters stay and are continued by its successor."""
+    """Drop the gauges of a worker that died: what it had open is over. Its counters stay and are continued by its
+    successor.
+    """
     for file in workers_files.glob(f"gauge_live*_{slot}.db"):
         file.unlink(missing_ok=True)
 

@@ -1,7 +1,7 @@
 """The client's half of the wire: aiohttp's server in front, and what one request of one client offers to the story.
 
-aiohttp parses requests and keeps connections; the answers are written here, straight to the transport, so that a stream costs no
-task switch and no copy per piece. No route and no rule about requests lives here.
+aiohttp parses requests and keeps connections; the answers are written here, straight to the transport, so that a
+stream costs no task switch and no copy per piece. No route and no rule about requests lives here.
 """
 
 import asyncio
@@ -51,10 +51,21 @@ class Sent:
 class ClientRequest:
     """One request of one client, and the way back to it. Writing to a client that has gone is silently nothing."""
 
-    __slots__ = ("_chunked", "_common", "_protocol", "_request", "_stream_lines", "_transport", "answered", "keep_alive")
+    __slots__ = (
+        "_chunked",
+        "_common",
+        "_protocol",
+        "_request",
+        "_stream_lines",
+        "_transport",
+        "answered",
+        "keep_alive",
+    )
 
     def __init__(self, request: BaseRequest, common_lines: bytes, *, closing: bool) -> None:
-        """Wrap aiohttp's request; `common_lines` are header lines of every answer to it; `closing`: keep no connection."""
+        """Wrap aiohttp's request; `common_lines` are header lines of every answer to it; `closing`: keep no
+        connection.
+        """
         message = request._message  # noqa: SLF001 - the properties build caches that this path does not need
         self._request = request
         self._protocol = cast("Connection", request.protocol)
@@ -85,10 +96,14 @@ class ClientRequest:
         return self._request.headers.getall("Authorization", [])
 
     async def body(self, limit: int) -> bytes:
-        """Read the decoded body. Raises `Refusal`: 413 over `limit` bytes, 415 for an unknown coding, 408, or 400 if broken."""
+        """Read the decoded body. Raises `Refusal`: 413 over `limit` bytes, 415 for an unknown coding, 408, or 400 if
+        broken.
+        """
         coding = self._request.headers.get("Content-Encoding")
         if coding is not None and coding.strip().lower() not in _CODINGS:
-            raise _refused(415, "unsupported_media_type", f"Send the body as it is or with one of: {', '.join(sorted(_CODINGS))}.")
+            raise _refused(
+                415, "unsupported_media_type", f"Send the body as it is or with one of: {', '.join(sorted(_CODINGS))}."
+            )
         length = self._request.headers.get("Content-Length", "")
         if length.isdigit() and int(length) > limit:
             self.keep_alive = False
@@ -119,7 +134,9 @@ class ClientRequest:
             raise _refused(408, "request_timeout", "The request body did not arrive in time; send it again.") from None
         except (RequestPayloadError, HttpProcessingError, ValueError):
             self.keep_alive = False
-            raise invalid_request("The request body cannot be decoded; check its framing and coding.", code="invalid_body") from None
+            raise invalid_request(
+                "The request body cannot be decoded; check its framing and coding.", code="invalid_body"
+            ) from None
         except Refusal:
             self.keep_alive = False
             raise

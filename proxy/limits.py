@@ -1,13 +1,16 @@
 """What an account may use, what one request holds of it, and what the store answered.
 
-Only values and the seam to the store (`LimitStore`); the arithmetic itself runs inside the store, in one atomic script, so that
-any number of gateways share one truth. Budgets are integer nano-dollars here (1 nUSD = 1,000 pUSD), rounded up once per request.
+Only values and the seam to the store (`LimitStore`); the arithmetic itself runs inside the store, in one atomic
+script, so that any number of gateways share one truth. Budgets are integer nano-dollars here (1 nUSD = 1,000 pUSD),
+rounded up once per request.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeVar
+
+from msgspec import Struct
 
 from proxy.accounts import Account, ApiKey, Identity
 
@@ -42,8 +45,7 @@ class Limits:
     budget_per: Period = Period.TOTAL
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(Struct, frozen=True):
     """What a request takes in advance: at most this much is used unless the estimate was wrong."""
 
     request_id: str
@@ -51,8 +53,7 @@ class Hold:
     nusd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Remaining:
+class Remaining(Struct, frozen=True):
     """What is left of the two per-minute limits after this request; None where there is no such limit. Resets in ms."""
 
     requests_limit: int | None = None
@@ -63,8 +64,7 @@ class Remaining:
     tokens_reset_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
+class Reservation(Struct, frozen=True):
     """A request that was let in: its hold stays taken until it is settled or its lease runs out."""
 
     hold: Hold
@@ -74,7 +74,9 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """Refused: nothing was taken. `retry_after_ms` is how long to wait for this to pass; None: waiting alone will not help."""
+    """Refused: nothing was taken. `retry_after_ms` is how long to wait for this to pass; None: waiting alone will not
+    help.
+    """
 
     limit: Limit
     allowed: int
@@ -103,7 +105,9 @@ class KeyRefused:
 
 @dataclass(frozen=True, slots=True)
 class AccountChanged:
-    """The gateway's copy of the account was old; here is the record as it is now. Nothing was taken: ask again with it."""
+    """The gateway's copy of the account was old; here is the record as it is now. Nothing was taken: ask again with
+    it.
+    """
 
     account: Account
 
@@ -136,7 +140,9 @@ class LimitStore(Protocol):
     """The shared truth about limits. Every call raises `StoreUnavailable` when the store cannot be asked."""
 
     async def admit(self, identity: Identity, limits: Limits, hold: Hold) -> Admission:
-        """Check the key and every limit, and take the hold, all or nothing, in one round-trip; idempotent per request id."""
+        """Check the key and every limit, and take the hold, all or nothing, in one round-trip; idempotent per request
+        id.
+        """
 
     async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing.
@@ -155,7 +161,9 @@ class KeyStore(Protocol):
     """The records of accounts and keys. Every call raises `StoreUnavailable` when the store cannot be asked."""
 
     async def identify(self, account: str, digest: str) -> Identity | None:
-        """Return the key's identity, revoked and expired keys and disabled accounts included; None if it does not exist."""
+        """Return the key's identity, revoked and expired keys and disabled accounts included; None if it does not
+        exist.
+        """
 
     async def create_account(self, account: Account) -> bool:
         """Store a new account; False if the name is taken."""
@@ -167,7 +175,9 @@ class KeyStore(Protocol):
         """Return every account, by name."""
 
     async def change_account(self, account: Account) -> Account | None:
-        """Store `plan`, `disabled` and `overrides` under a new version, which the next admission of every gateway sees; None: no such account."""
+        """Store `plan`, `disabled` and `overrides` under a new version, which the next admission of every gateway
+        sees; None: no such account.
+        """
 
     async def create_key(self, key: ApiKey, digest: str) -> None:
         """Store a new key under its digest."""
@@ -178,7 +188,9 @@ class KeyStore(Protocol):
     async def key(self, key_id: str) -> ApiKey | None:
         """Return one key's record by its id."""
 
-    async def change_key(self, key_id: str, *, revoked_ms: int | None = None, expires_ms: int | None = None) -> ApiKey | None:
+    async def change_key(
+        self, key_id: str, *, revoked_ms: int | None = None, expires_ms: int | None = None
+    ) -> ApiKey | None:
         """Revoke a key or set its expiry; holds from the very next request of every gateway. None: no such key."""
 
 

@@ -1,7 +1,7 @@
 """The numbers that operators watch, under fixed names with labels from closed sets.
 
-Children are resolved once and kept: resolving one costs more than counting. Nothing here decides anything, and no label is ever a
-key, a free text or a model that is not in the catalog.
+Children are resolved once and kept: resolving one costs more than counting. Nothing here decides anything, and no
+label is ever a key, a free text or a model that is not in the catalog.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,9 @@ class _OfRequest:
 
     def __init__(self, families: "Metrics", end: RequestEnd) -> None:
         provider = end.provider or NO_PROVIDER
-        self.requests = families.requests.labels(end.endpoint, end.model, provider, str(end.status), str(end.stream).lower())
+        self.requests = families.requests.labels(
+            end.endpoint, end.model, provider, str(end.status), str(end.stream).lower()
+        )
         self.source = families.sources.labels(end.source, end.ending)
         self.duration = families.duration.labels(end.endpoint, end.model)
         self.ttft = families.ttft.labels(end.endpoint, end.model)
@@ -62,6 +64,10 @@ class Metrics:
         self._of_request: dict[tuple[object, ...], _OfRequest] = {}
         self._of_account: dict[tuple[str, str], _OfAccount] = {}
         self._of_call: dict[str, Histogram] = {}
+        self._of_attempt: dict[tuple[str, str], Counter] = {}
+        self._unwritten: dict[Counter, float] = {}
+        self._reachable: dict[str, bool] = {}
+        self._flight = (-1, -1)
         request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
 
         def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -75,17 +81,25 @@ class Metrics:
 
         self.requests = counter("aion_requests", "Requests.", request_labels)
         self.refused = counter("aion_refused", "Requests that the gateway refused.", ("reason",))
-        self.tokens = counter("aion_tokens", "Tokens; cached are part of prompt, reasoning of completion.", (*by_account, "model", "kind"))
+        self.tokens = counter(
+            "aion_tokens", "Tokens; cached are part of prompt, reasoning of completion.", (*by_account, "model", "kind")
+        )
         self.cost = counter("aion_cost_usd", "Cost by catalog prices.", (*by_account, "model"))
         self.sources = counter("aion_usage_source", "Where the usage of requests came from.", ("source", "ending"))
         self.duration = histogram("aion_request_duration_seconds", "Arrival to end.", model_labels, _DURATIONS)
         self.ttft = histogram("aion_time_to_first_token_seconds", "Arrival to first byte.", model_labels, _DURATIONS)
-        self.overhead = histogram("aion_overhead_seconds", "Arrival to a provider being asked.", model_labels, _OVERHEADS)
-        self.speed = histogram("aion_tokens_per_second", "Completion tokens a second, after the first.", ("model",), _SPEEDS)
+        self.overhead = histogram(
+            "aion_overhead_seconds", "Arrival to a provider being asked.", model_labels, _OVERHEADS
+        )
+        self.speed = histogram(
+            "aion_tokens_per_second", "Completion tokens a second, after the first.", ("model",), _SPEEDS
+        )
         self._in_flight = gauge("aion_in_flight_requests", "Requests under way.", "livesum")
         self._streams = gauge("aion_open_streams", "Streams under way.", "livesum")
         self._attempts = counter("aion_upstream_attempts", "Calls to providers.", ("provider", "outcome"))
-        self._upstream_up = gauge("aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",))
+        self._upstream_up = gauge(
+            "aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",)
+        )
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
@@ -98,12 +112,12 @@ class Metrics:
         child = self._of_request.get(kind)
         if child is None:
             child = self._of_request[kind] = _OfRequest(self, end)
-        child.requests.inc()
+        self._add(child.requests, 1)
         if end.fault is not None and end.fault.reason is not None:
             self.refused.labels(end.fault.reason).inc()
         if end.usage is None:
             return
-        child.source.inc()
+        self._add(child.source, 1)
         child.duration.observe(end.duration)
         if end.overhead is not None:
             child.overhead.observe(end.overhead)
@@ -113,13 +127,20 @@ class Metrics:
 
     def flight(self, requests: int, streams: int) -> None:
         """Show how many requests, and how many of them streams, are under way."""
-        self._in_flight.set(requests)
-        self._streams.set(streams)
+        if self._flight != (requests, streams):
+            self._flight = (requests, streams)
+            self._in_flight.set(requests)
+            self._streams.set(streams)
 
     def attempt(self, provider: str, outcome: str, *, reachable: bool) -> None:
         """Count one call to a provider; `outcome` is `ok` or the code of its failure."""
-        self._attempts.labels(provider, outcome).inc()
-        self._upstream_up.labels(provider).set(reachable)
+        child = self._of_attempt.get((provider, outcome))
+        if child is None:
+            child = self._of_attempt[provider, outcome] = self._attempts.labels(provider, outcome)
+        self._add(child, 1)
+        if self._reachable.get(provider) is not reachable:
+            self._reachable[provider] = reachable
+            self._upstream_up.labels(provider).set(reachable)
 
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answers."""
@@ -132,18 +153,32 @@ class Metrics:
             child = self._of_call[call] = self._store_calls.labels(call)
         child.observe(seconds)
 
+    def flush(self) -> None:
+        """Write what was counted since the last time to the page; what is not written yet is lost if the process is
+        killed.
+        """
+        unwritten, self._unwritten = self._unwritten, {}
+        for child, amount in unwritten.items():
+            child.inc(amount)
+
+    def _add(self, child: Counter, amount: float) -> None:
+        """Count in memory: ten times cheaper than in the file that the page is made of, which is written ten times a
+        second.
+        """
+        self._unwritten[child] = self._unwritten.get(child, 0) + amount
+
     def _count_usage(self, end: RequestEnd, usage: Usage) -> None:
         child = self._account_child(end.account or OTHER, end.model)
         if usage.prompt:
-            child.prompt.inc(usage.prompt)
+            self._add(child.prompt, usage.prompt)
         if usage.cached:
-            child.cached.inc(usage.cached)
+            self._add(child.cached, usage.cached)
         if usage.completion:
-            child.completion.inc(usage.completion)
+            self._add(child.completion, usage.completion)
         if usage.reasoning:
-            child.reasoning.inc(usage.reasoning)
+            self._add(child.reasoning, usage.reasoning)
         if end.cost_pusd:
-            child.cost.inc(end.cost_pusd / _PUSD_PER_USD)
+            self._add(child.cost, end.cost_pusd / _PUSD_PER_USD)
         if usage.completion and end.stream and end.ttft is not None and end.duration > end.ttft:
             child.speed.observe(usage.completion / (end.duration - end.ttft))
         if usage.inconsistent and end.provider is not None:
@@ -154,6 +189,8 @@ class Metrics:
         if child is None:
             shown = account if account in self._accounts or len(self._accounts) < ACCOUNTS_SHOWN else OTHER
             self._accounts.add(shown)
-            child = self._of_account.get((shown, model)) or _OfAccount(self, (shown,) if self._account_label else (), model)
+            child = self._of_account.get((shown, model)) or _OfAccount(
+                self, (shown,) if self._account_label else (), model
+            )
             self._of_account[shown, model] = child
         return child

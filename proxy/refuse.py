@@ -39,7 +39,9 @@ def our_bug() -> Fault:
 
 
 def no_plan() -> Fault:
-    """Build the answer for an account whose plan or own limits the configuration cannot tell: nothing may be admitted then."""
+    """Build the answer for an account whose plan or own limits the configuration cannot tell: nothing may be admitted
+    then.
+    """
     message = "The limits of this account cannot be determined; the operator of this gateway has to correct its plan."
     return Fault(400, ErrorType.CONFIGURATION, "unknown_plan", message)
 
@@ -49,4 +51,6 @@ def malformed(error: BaseException) -> Fault:
     if isinstance(error, LineTooLong):
         message = "A line of the request's head is too long; send a shorter URL or shorter headers."
         return Fault(431, ErrorType.INVALID_REQUEST, "request_header_too_large", message)
-    return Fault(400, ErrorType.INVALID_REQUEST, "invalid_http", "This is not a valid HTTP/1.1 request; correct its head.")
+    return Fault(
+        400, ErrorType.INVALID_REQUEST, "invalid_http", "This is not a valid HTTP/1.1 request; correct its head."
+    )

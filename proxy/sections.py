@@ -50,9 +50,9 @@ class Section(BaseModel):
             section = handler(data)
         except ValidationError as error:
             lines = [cls._explain(line) for line in error.errors(include_url=False)]
-            raise ValidationError.from_exception_data(cls.__name__, lines + found, hide_input=True) from None
+            raise ValidationError.from_exception_data(cls.__name__, lines + found) from None
         if found:
-            raise ValidationError.from_exception_data(cls.__name__, found, hide_input=True)
+            raise ValidationError.from_exception_data(cls.__name__, found)
         return section
 
     @classmethod

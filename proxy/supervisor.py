@@ -1,7 +1,8 @@
-"""The process that owns what workers share: the listening socket, the embedded store, built-in providers, the admin port.
+"""The process that owns what workers share: the listening socket, the embedded store, built-in providers, the admin
+port.
 
-It starts the workers, hands the socket down, restarts one that died, and passes on reloads and the order to stop. It serves no
-request of the API itself.
+It starts the workers, hands the socket down, restarts one that died, and passes on reloads and the order to stop. It
+serves no request of the API itself.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
@@ -110,7 +111,9 @@ class Supervisor:
             for slot in range(self._worker_count):
                 self._spawn(self._keep_worker(slot, listener, metrics_files))
             await self._until_ready()
-            self._logger.info("listening", api=str(self.api_address), admin=str(self.admin_address), workers=self._worker_count)
+            self._logger.info(
+                "listening", api=str(self.api_address), admin=str(self.admin_address), workers=self._worker_count
+            )
             self._spawn(self._watch())
             if on_ready is not None and not self._stopping.is_set():
                 await on_ready(self)
@@ -196,7 +199,7 @@ class Supervisor:
                 start_new_session=True,
                 env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_files)},
             )  # fmt: skip
-        ours.setblocking(False)
+        ours.settimeout(0)
         states, commands = await asyncio.open_connection(sock=ours)
         commands.write(write(Start(str(self._config), slot, self.store_url, self._builtin_urls())))
         worker = self._workers[slot] = WorkerProcess(slot, process, commands)
@@ -213,7 +216,9 @@ class Supervisor:
                         raise CannotStart(message)
                     states = [worker.state for worker in self._workers.values()]
                     starting = ["the worker is starting"]
-                    if len(states) == self._worker_count and all(state.ready or state.reasons[:1] != starting for state in states):
+                    if len(states) == self._worker_count and all(
+                        state.ready or state.reasons[:1] != starting for state in states
+                    ):
                         return
                     await self._changed.wait()
         except TimeoutError:
@@ -259,7 +264,8 @@ class Supervisor:
         except ConfigurationError as error:
             self._own.reloaded(success=False)
             self._logger.error(
-                "configuration not reloaded: the old one stays in force", mistakes=[str(mistake) for mistake in error.mistakes]
+                "configuration not reloaded: the old one stays in force",
+                mistakes=[str(mistake) for mistake in error.mistakes],
             )
             return
         old, new = self.configuration.settings, configuration.settings
@@ -271,8 +277,8 @@ class Supervisor:
         self._own.reloaded(success=True)
         self._logger.info("configuration reloaded", **({"takes_effect_after_a_restart": later} if later else {}))
 
-    def _spawn(self, work: "Awaitable[None]") -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -295,7 +301,7 @@ async def _bind(address: Address) -> socket.socket:
                 raise CannotStart(message) from None
             await asyncio.sleep(0.1)
         else:
-            listener.setblocking(False)
+            listener.settimeout(0)
             return listener
 
 

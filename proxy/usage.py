@@ -1,17 +1,19 @@
 """How many tokens a request used, and how sure we are.
 
-Reads every provider's usage object into one `Usage`, and estimates where a provider is silent. Pure: bytes and numbers in,
-numbers out. Money is `pricing.py`'s business.
+Reads every provider's usage object into one `Usage`, and estimates where a provider is silent. Pure: bytes and
+numbers in, numbers out. Money is `pricing.py`'s business.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct
 
 # A count above this is a provider's mistake, not a number of tokens (the largest contexts hold some 10^7).
 _ABSURD: Final = 10**12
 
+_PLAIN: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
 _DETAIL_COUNTS: Final = (
     "audio_tokens",
     "image_tokens",
@@ -30,8 +32,7 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Tokens of one request. `cached` is a part of `prompt`, `reasoning` a part of `completion` (None: not told)."""
 
     prompt: int = 0
@@ -60,12 +61,14 @@ class Usage:
 def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | None:
     """Normalise a provider's decoded usage object; None if it does not give both prompt and completion tokens.
 
-    Takes the OpenAI, Responses, Anthropic (cache counts beside the prompt), DeepSeek (hit and miss) and Kimi forms. Where
-    reasoning was counted outside the completion (the total says so), it is added; `completion_from_total` trusts the total
-    of providers that hide their reasoning there.
+    Takes the OpenAI, Responses, Anthropic (cache counts beside the prompt), DeepSeek (hit and miss) and Kimi forms.
+    Where reasoning was counted outside the completion (the total says so), it is added; `completion_from_total`
+    trusts the total of providers that hide their reasoning there.
     """
     if not isinstance(raw, Mapping):
         return None
+    if raw.keys() == _PLAIN and (plain := _plain(raw)) is not None:
+        return plain
     prompt_details, completion_details = _details(raw, "prompt", "input"), _details(raw, "completion", "output")
     prompt = _prompt_tokens(raw)
     completion = _first(_count(raw, "completion_tokens"), _count(raw, "output_tokens"))
@@ -103,6 +106,19 @@ def tokens_of(utf8_bytes: int, bytes_per_token: tuple[int, int] = (4, 1)) -> int
     """Estimate the tokens of a text of `utf8_bytes`, rounded up; the divisor is a rational (numerator, denominator)."""
     numerator, denominator = bytes_per_token
     return -(-utf8_bytes * denominator // numerator)
+
+
+def _plain(raw: Mapping[str, object]) -> Usage | None:
+    """Read the form that most servers send, without looking for any other; None if its numbers do not add up."""
+    prompt, completion, total = raw["prompt_tokens"], raw["completion_tokens"], raw["total_tokens"]
+    if (
+        type(prompt) is type(completion) is type(total) is int
+        and prompt >= 0
+        and completion >= 0
+        and prompt + completion == total < _ABSURD
+    ):
+        return Usage(prompt, completion)
+    return None
 
 
 def _prompt_tokens(raw: Mapping[str, object]) -> int | None:

@@ -1,7 +1,8 @@
-"""One worker process: builds the gateway from its parts, in reading order, serves the listening socket it was given, and stops orderly.
+"""One worker process: builds the gateway from its parts, in reading order, serves the listening socket it was given,
+and stops orderly.
 
-It lives as long as its supervisor: when the control channel ends, so does it. `python -m proxy.worker` is started by the
-supervisor alone.
+It lives as long as its supervisor: when the control channel ends, so does it. `python -m proxy.worker` is started by
+the supervisor alone.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from secrets import SystemRandom
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -24,9 +26,10 @@ from proxy.control import Reload, Start, State, Stop, read_to_worker, write
 from proxy.errors import StoreUnavailable
 from proxy.gateway import Gateway
 from proxy.http_server import GatewayServer
-from proxy.logs import make_logger
+from proxy.logs import FastRequestLog, ReadableRequestLog, is_readable, make_logger
 from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
+from proxy.report import Report
 from proxy.serving import Serving
 from proxy.steps.settle import Settler
 from proxy.stores.connection import StoreConnection
@@ -37,20 +40,25 @@ from proxy.upstream.providers import open_upstreams
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-SWEEP_SECONDS: Final = 0.25
+SWEEP_SECONDS: Final = 0.1
 LINGER_SECONDS: Final = 0.5
-"""After it stopped accepting, a worker waits this long for requests on connections that it has accepted but not read."""
+"""After it stopped accepting, a worker waits this long for requests on connections that it has accepted but not read.
+"""
 ORPHAN_GRACE: Final = 1.0
 """How long a worker whose supervisor died goes on: its successor wants the port."""
 FLUSH_SECONDS: Final = 5.0
-_POOL_SWEEPS: Final = 20
+_POOL_SWEEPS: Final = 50
+GC_THRESHOLDS: Final = (10_000, 20, 50)
+"""Objects between two collections: requests free nearly all of theirs by themselves."""
 _LAST_RESORT: Final = 10
 
 
 class Worker:
     """The parts of one worker, and their life."""
 
-    def __init__(self, start: Start, listener: socket.socket, control: asyncio.StreamWriter, logger: "FilteringBoundLogger") -> None:
+    def __init__(
+        self, start: Start, listener: socket.socket, control: asyncio.StreamWriter, logger: "FilteringBoundLogger"
+    ) -> None:
         """Put everything together; nothing is opened yet. Raises `ConfigurationError`."""
         self._loop = asyncio.get_running_loop()
         self._config = Path(start.config)
@@ -62,9 +70,19 @@ class Worker:
         self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
         limits = RedisLimits(self._store)
         self._settler = Settler(limits, self._settling_waits)
-        serving = Serving(configuration, open_upstreams(configuration.settings.providers, start.builtin_urls, self._loop))
-        self._gateway = Gateway(RedisKeys(self._store), limits, self._settler, self._metrics, logger, self._loop)
-        self._api = Api(serving, self._gateway, self._metrics, logger, self._loop)
+        serving = Serving(
+            configuration, open_upstreams(configuration.settings.providers, start.builtin_urls, self._loop)
+        )
+        requests = (
+            ReadableRequestLog(logger)
+            if is_readable(None)
+            else FastRequestLog(sys.stderr.buffer, self._loop.call_soon, time.time, start.slot)
+        )
+        report = Report(self._metrics, requests, logger)
+        self._gateway = Gateway(
+            RedisKeys(self._store), limits, self._settler, report, time.time, SystemRandom().random, self._loop
+        )
+        self._api = Api(serving, self._gateway, report, time.time)
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
         self._grace = ORPHAN_GRACE
@@ -79,6 +97,7 @@ class Worker:
         accepting = await self._loop.create_server(server, sock=self._listener, backlog=4096)
         self._listening = True
         self._tell()
+        gc.set_threshold(*GC_THRESHOLDS)
         gc.collect()
         gc.freeze()  # what was loaded stays: no collection has to walk it again
         await self._stopping.wait()
@@ -87,6 +106,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        self._metrics.flush()
         await self._store.close()
 
     async def _wind_down(self, server: GatewayServer) -> None:
@@ -144,6 +164,8 @@ class Worker:
             now = time.monotonic()
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
+            self._metrics.flight(self._api.in_flight, self._gateway.streams)
+            self._metrics.flush()
             rounds += 1
             if rounds % _POOL_SWEEPS == 0:
                 for upstream in self._api.serving.upstreams.values():
@@ -190,8 +212,8 @@ async def serve(listener: socket.socket, control: socket.socket) -> int:
 def main(arguments: list[str]) -> int:
     """Run a worker; the arguments are the file descriptors of the listening socket and of the control channel."""
     listener, control = (socket.socket(fileno=int(number)) for number in arguments)
-    listener.setblocking(False)
-    control.setblocking(False)
+    for inherited in (listener, control):
+        inherited.settimeout(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(listener, control))

@@ -1,4 +1,4 @@
-"""Fixtures that tests of several parts share. A fixture starts what it needs, on a socket or port of its own, and stops it."""
+"""Fixtures that tests of several parts share: each starts what it needs, on a socket of its own, and stops it."""
 
 import os
 import shutil

@@ -63,6 +63,7 @@ def test_durations_are_seconds(text, seconds):
         float("nan"),
         float("inf"),
         10**400,
+        -(10**400),
     ],
     ids=repr,
 )

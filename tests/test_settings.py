@@ -124,7 +124,8 @@ def test_nothing_secret_shows_in_a_representation():
 
 
 def test_nothing_secret_shows_in_a_validation_error():
-    bad = {**EVERYTHING, "plans": {}, "colour": "blue"}
+    local = {**EVERYTHING["providers"]["local"], "api_key": "key-secret\n"}
+    bad = {**EVERYTHING, "plans": {}, "store": "redis://:store-secret@", "providers": {"local": local}}
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate(bad)
     assert not any(secret in str(caught.value) for secret in SECRETS)

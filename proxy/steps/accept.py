@@ -21,7 +21,9 @@ class Body(Protocol):
         """Return the decoded body; raises `Refusal` if it cannot be had."""
 
 
-async def accept(request: Body, request_id: str, identity: Identity, catalog: Catalog, *, max_body: int, now: int) -> Call:
+async def accept(
+    request: Body, request_id: str, identity: Identity, catalog: Catalog, *, max_body: int, now: int
+) -> Call:
     """Return the call that a chat completion request makes. Raises `Refusal` (400, 403, 408, 413, 415)."""
     _check_media_type(request.header("Content-Type"))
     chat = read_chat_request(await request.body(max_body))

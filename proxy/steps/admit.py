@@ -103,25 +103,35 @@ def _limit_fault(reached: LimitReached, limits: Limits) -> Fault:
         )  # fmt: skip
     if wait is None:
         message = (
-            f"This request asks for {reached.asked:,} tokens at once, more than the account's {reason} of {reached.allowed:,}; "
-            "send a shorter prompt or a smaller `max_tokens`."
+            f"This request asks for {reached.asked:,} tokens at once, more than the account's {reason} of "
+            f"{reached.allowed:,}; send a shorter prompt or a smaller `max_tokens`."
         )
         return Fault(
-            429, ErrorType.RATE_LIMIT, "rate_limit_exceeded", message, retry_after_ms=_A_DAY_MS, should_retry=False, reason=reason
+            429,
+            ErrorType.RATE_LIMIT,
+            "rate_limit_exceeded",
+            message,
+            retry_after_ms=_A_DAY_MS,
+            should_retry=False,
+            reason=reason,
         )
     code = "concurrency_limit" if reached.limit is Limit.CONCURRENT_REQUESTS else "rate_limit_exceeded"
     message = (
-        f"Rate limit reached: {reason} is {reached.allowed:,}, {max(reached.left, 0):,} left, {reached.asked:,} asked for. "
-        f"Please try again in {_wait_words(wait)}."
+        f"Rate limit reached: {reason} is {reached.allowed:,}, {max(reached.left, 0):,} left, "
+        f"{reached.asked:,} asked for. Please try again in {_wait_words(wait)}."
     )
     return Fault(429, ErrorType.RATE_LIMIT, code, message, retry_after_ms=wait, reason=reason)
 
 
 def _budget_sentence(reached: LimitReached, limits: Limits) -> str:
     period = {Period.DAY: "today's ", Period.MONTH: "this month's ", Period.TOTAL: "the "}[limits.budget_per]
-    after = "it starts again with the next period" if limits.budget_per is not Period.TOTAL else "the operator can raise it"
+    after = (
+        "it starts again with the next period" if limits.budget_per is not Period.TOTAL else "the operator can raise it"
+    )
     allowed, left = (format_usd(max(value, 0) * _PUSD_PER_NUSD) for value in (reached.allowed, reached.left))
-    return f"This request may cost more than what is left of {period}budget of {allowed} USD ({left} USD left); {after}."
+    return (
+        f"This request may cost more than what is left of {period}budget of {allowed} USD ({left} USD left); {after}."
+    )
 
 
 def _wait_words(milliseconds: int) -> str:

@@ -1,4 +1,6 @@
-"""Key → account: who is calling. Form and checksum are checked here, from memory or with one look-up; limits come later."""
+"""Key → account: who is calling. Form and checksum are checked here, from memory or with one look-up; limits come
+later.
+"""
 
 import re
 from collections.abc import Sequence
@@ -38,7 +40,8 @@ class Memory:
 
 
 async def authenticate(authorizations: Sequence[str], memory: Memory, keys: KeyStore, *, now_ms: int) -> Identity:
-    """Return who is calling. Raises `Refusal`: 401, 403 for a disabled account, 503 if an unknown key cannot be looked up.
+    """Return who is calling. Raises `Refusal`: 401, 403 for a disabled account, 503 if an unknown key cannot be
+    looked up.
 
     All that is wrong with a key is one answer, so that a probe cannot tell an unknown key from a revoked one.
     """
@@ -47,15 +50,17 @@ async def authenticate(authorizations: Sequence[str], memory: Memory, keys: KeyS
     match = _CREDENTIALS.fullmatch(authorizations[0].strip(" \t")) if len(authorizations) == 1 else None
     if match is None or match["scheme"].lower() not in _SCHEMES:
         raise Refusal(invalid_key())
-    account = account_of_key(match["key"])
-    if account is None:
-        raise Refusal(invalid_key())
     digest = digest_of_key(match["key"])
     identity = memory.get(digest)
     if identity is None:
+        account = account_of_key(match["key"])
+        if account is None:
+            raise Refusal(invalid_key())
         identity = await _look_up(account, digest, keys)
         memory.put(identity)
-    if identity.key.revoked_ms is not None or (identity.key.expires_ms is not None and identity.key.expires_ms <= now_ms):
+    if identity.key.revoked_ms is not None or (
+        identity.key.expires_ms is not None and identity.key.expires_ms <= now_ms
+    ):
         raise Refusal(invalid_key())
     if identity.account.disabled:
         memory.forget(digest)

@@ -1,13 +1,15 @@
 """Call + targets → an answer on its way to the client, and how it ended.
 
-Another target may be tried until the first byte has gone out, never after. The bytes themselves go from the pump to the client
-without passing here.
+Another target may be tried until the first byte has gone out, never after. The bytes themselves go from the pump to
+the client without passing here.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.call import Call, Ending, Outcome, Target
 from proxy.errors import ErrorType, Fault
@@ -47,11 +49,9 @@ class Watch(Protocol):
         """Take note; `error` is None if the target answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarder:
-    """What forwarding needs of the worker: the upstreams, the exchanges that are open, time, and ids."""
+class Forwarder(Struct, frozen=True):
+    """What forwarding needs of the worker: the exchanges that are open, who watches, time, and ids."""
 
-    upstreams: Mapping[str, Upstream]
     open: set[Exchange]
     """The exchanges under way; the worker's sweep keeps their deadlines."""
     watch: Watch
@@ -61,20 +61,26 @@ class Forwarder:
 
 
 async def forward(
-    call: Call, targets: Sequence[Target], client: Client, lines: bytes, forwarder: Forwarder
+    call: Call,
+    targets: Sequence[Target],
+    client: Client,
+    lines: bytes,
+    upstreams: Mapping[str, Upstream],
+    forwarder: Forwarder,
 ) -> tuple[Outcome, Exchange | None]:
     """Serve the call from the first target that answers; `lines` are the client's further header lines.
 
-    Never raises: what went wrong before the first byte is the outcome's `fault`. If the client left while its answer is still
-    worth reading (its usage is about to come, or the provider charges anyway), the exchange to drain comes with the outcome.
+    Never raises: what went wrong before the first byte is the outcome's `fault`. If the client left while its answer
+    is still worth reading (its usage is about to come, or the provider charges anyway), the exchange to drain comes
+    with the outcome.
     """
     last: UpstreamError | None = None
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
-    secrets: Collection[str] = ()
     for target in targets[:MAX_ATTEMPTS]:
-        upstream = forwarder.upstreams[target.route.provider]
-        secrets = upstream.secrets()
-        outcome = replace(outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock())
+        upstream = upstreams[target.route.provider]
+        outcome = replace(
+            outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock()
+        )
         attempt = _Attempt(call, target, upstream, client, lines, forwarder)
         try:
             served = await attempt.run(outcome)
@@ -84,15 +90,16 @@ async def forward(
             if not may_try_next(error):
                 break
         else:
-            if served[0].ending is not Ending.CLIENT_GONE:
+            if served[0].ending is Ending.COMPLETE:
                 forwarder.watch.attempt(call, target, None)
             return served
-    fault = _no_route() if last is None else client_fault(last, secrets)
-    return replace(outcome, ending=Ending.REFUSED if last is None else Ending.UPSTREAM_ERROR, fault=fault), None
+    if last is None or outcome.target is None:
+        return replace(outcome, fault=_no_route()), None
+    secrets = upstreams[outcome.target.route.provider].secrets()
+    return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets)), None
 
 
-@dataclass(frozen=True, slots=True)
-class _Attempt:
+class _Attempt(Struct, frozen=True):
     """One target asked once (twice, if the connection had gone stale while it was idle)."""
 
     call: Call
@@ -120,9 +127,13 @@ class _Attempt:
 
     async def _ask(self, connection: UpstreamConnection, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         request = self.call.request
-        body = upstream_body(request, self.target.route.model, self.target.provider)
+        body = upstream_body(request, self.target.route.model, self.upstream.dialect)
         head = request_head(
-            self.upstream.chat_path, self.upstream.origin.authority, self.upstream.head_lines, len(body), stream=request.stream
+            self.upstream.chat_path,
+            self.upstream.origin.authority,
+            self.upstream.head_lines,
+            len(body),
+            stream=request.stream,
         )
         exchange = self._pump(connection) if request.stream else self._answer(connection)
         connection.send(head, body, exchange)
@@ -190,7 +201,9 @@ class _Attempt:
         usage, source = answer.usage, UsageSource.UPSTREAM
         if usage is None:
             usage, source = call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
-        written = write_answer(answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.forwarder.new_id)
+        written = write_answer(
+            answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.forwarder.new_id
+        )
         self.client.answer(200, written, self.lines)
         return replace(
             outcome,
@@ -215,7 +228,9 @@ class _Attempt:
 
 
 async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: Forwarder) -> Outcome:
-    """Read an answer to its end although its client has left, as long as its provider allows; returns the outcome by then."""
+    """Read an answer to its end although its client has left, as long as its provider allows; returns the outcome by
+    then.
+    """
     target = outcome.target
     assert target is not None  # noqa: S101 - somebody answered
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
@@ -224,7 +239,9 @@ async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: For
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_DRAIN_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
-            answer = read_answer(result, new_id=forwarder.new_id, completion_from_total=target.provider.completion_from_total)
+            answer = read_answer(
+                result, new_id=forwarder.new_id, completion_from_total=target.provider.completion_from_total
+            )
             usage = answer.usage or call.estimate(answer.output_bytes())
             source = UsageSource.ESTIMATED if answer.usage is None else UsageSource.UPSTREAM
             return replace(outcome, usage=usage, source=source, upstream_id=answer.upstream_id)

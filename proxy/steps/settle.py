@@ -1,14 +1,16 @@
 """The last step: what was held is given back and what was used is charged, exactly once, whatever the ending.
 
-Settling never waits for the store and is never given up: a settlement that failed is sent again with the same id until the store
-has taken it, and a second one changes nothing. Between admission and settlement the reservations' leases are renewed here.
+Settling never waits for the store and is never given up: a settlement that failed is sent again with the same id
+until the store has taken it, and a second one changes nothing. Between admission and settlement the reservations'
+leases are renewed here.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from proxy.call import Metered
 from proxy.errors import StoreUnavailable
@@ -19,8 +21,7 @@ RENEW_SECONDS: Final = 20.0
 RETRY_SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """What one reservation really used: tokens, and nano-dollars rounded up once."""
 
     reservation: Reservation
@@ -32,7 +33,9 @@ class Settlement:
 class SettlingStore(LimitStore, Protocol):
     """A limit store that can also settle without being waited for."""
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> "asyncio.Future[object]":
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits
+    ) -> "asyncio.Future[object]":
         """Send a settlement; the future fails where `settle` would raise."""
 
 

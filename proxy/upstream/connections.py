@@ -1,7 +1,7 @@
 """Connections to one provider: opened, kept alive, handed out one exchange at a time, and never trusted while idle.
 
-The framing of HTTP/1.1 answers is parsed by httptools (llhttp); what the bytes mean is the receiver's business. Foreign exceptions
-end here: whatever goes wrong becomes an `UpstreamError`.
+The framing of HTTP/1.1 answers is parsed by httptools (llhttp); what the bytes mean is the receiver's business.
+Foreign exceptions end here: whatever goes wrong becomes an `UpstreamError`.
 """
 
 import asyncio
@@ -82,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)  # looks its callbacks up now, once
         self._receiver: Receiver | None = None
+        self._head_told = False
         self._reset()
         self.used = False
         """An exchange was completed on it before."""
@@ -89,7 +90,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         """Show the state, for logs and tests."""
-        state = "closed" if self.closed else "idle" if self._receiver is None else "reading" if self._head_done else "waiting"
+        state = (
+            "closed"
+            if self.closed
+            else "idle"
+            if self._receiver is None
+            else "reading"
+            if self._head_done
+            else "waiting"
+        )
         return f"<UpstreamConnection {state}{' used' if self.used else ''}>"
 
     @property
@@ -119,7 +128,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def let_finish(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The content of the answer is complete: wait a moment for the end of its framing, so that the connection can be kept."""
+        """The content of the answer is complete: wait a moment for the end of its framing, so that the connection can
+        be kept.
+        """
         if self._receiver is None:
             return
         leftover = self._receiver = _Leftover(self)
@@ -200,6 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Note the end of the answer."""
         if self._head_done:
             self._complete = True
+            self._keeps_alive = self._parser.should_keep_alive()  # asked later, it answers for the next message
 
     def _deliver(self) -> None:
         """Pass on what one read brought: head, body, end, in this order; the receiver may abort in between."""
@@ -223,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(self._receiver)
 
     def _finish(self, receiver: Receiver) -> None:
-        keep = self._parser.should_keep_alive() and not (self._poisoned or self._unreadable or self.closed)
+        keep = self._keeps_alive and not (self._poisoned or self._unreadable or self.closed)
         self._receiver = None
         if keep:
             self._reset()
@@ -241,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._messages = 0
         self._informational = 0
         self._head_done = self._head_told = self._complete = self._until_close = False
-        self._poisoned = self._unreadable = False
+        self._poisoned = self._unreadable = self._keeps_alive = False
 
 
 class _Leftover:
@@ -268,7 +280,12 @@ class UpstreamPool:
     """The connections to one provider. They are never shared with another provider, whose credentials would differ."""
 
     def __init__(
-        self, origin: Origin, *, connect_timeout: float, loop: asyncio.AbstractEventLoop, tls: ssl.SSLContext | None = None
+        self,
+        origin: Origin,
+        *,
+        connect_timeout: float,
+        loop: asyncio.AbstractEventLoop,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare the pool; nothing is opened before it is needed."""
         self._origin = origin
@@ -304,7 +321,9 @@ class UpstreamPool:
                     server_hostname=self._origin.host if self._tls else None,
                 )
         except TimeoutError:
-            raise UpstreamError(kind="upstream_timeout", detail=f"no connection to {self._origin.authority} in time") from None
+            raise UpstreamError(
+                kind="upstream_timeout", detail=f"no connection to {self._origin.authority} in time"
+            ) from None
         except OSError as error:  # refused, unreachable, DNS, TLS
             detail = f"no connection to {self._origin.authority}: {type(error).__name__}: {error}"
             raise UpstreamError(kind="upstream_unavailable", detail=detail) from None
@@ -312,7 +331,11 @@ class UpstreamPool:
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""
-        keep = [connection for connection in self._idle if now - connection.idle_since < IDLE_SECONDS and not connection.closed]
+        keep = [
+            connection
+            for connection in self._idle
+            if now - connection.idle_since < IDLE_SECONDS and not connection.closed
+        ]
         for connection in self._idle:
             if connection not in keep:
                 connection.abort()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from proxy.providers import AuthHeader, Provider
 from proxy.upstream.connections import Origin, UpstreamPool
+from proxy.wire.chat_request import dialect_of
 
 CHAT_PATH = "/chat/completions"
 
@@ -13,7 +14,9 @@ class Upstream:
     """One provider: everything that a request to it needs and that does not depend on the request."""
 
     def __init__(self, name: str, provider: Provider, base_url: str, loop: asyncio.AbstractEventLoop) -> None:
-        """Prepare the pool; nothing is opened yet. `base_url` is where a built-in provider was started, else the provider's."""
+        """Prepare the pool; nothing is opened yet. `base_url` is where a built-in provider was started, else the
+        provider's.
+        """
         self.name = name
         self.provider = provider
         self.base_url = base_url
@@ -21,6 +24,7 @@ class Upstream:
         self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
         self.head_lines = _credentials(provider) + _own_headers(provider)
         self.chat_path = self.origin.path + CHAT_PATH
+        self.dialect = dialect_of(provider)
 
     def __repr__(self) -> str:
         """Name the provider and its host; never its key."""
@@ -30,7 +34,8 @@ class Upstream:
         """Return what must not be seen in anything a client gets: key, host, and the operator's own header values."""
         key = self.provider.api_key
         told = (self.base_url, self.origin.authority, self.origin.host)
-        return (*(() if key is None else (key.get_secret_value(),)), *self.provider.headers.values(), *told)
+        values = (value.get_secret_value() for value in self.provider.headers.values())
+        return (*(() if key is None else (key.get_secret_value(),)), *values, *told)
 
 
 def open_upstreams(
@@ -39,7 +44,9 @@ def open_upstreams(
     loop: asyncio.AbstractEventLoop,
     former: Mapping[str, Upstream] | None = None,
 ) -> dict[str, Upstream]:
-    """Make the upstreams of a configuration; those of `former` whose provider did not change are kept with their connections."""
+    """Make the upstreams of a configuration; those of `former` whose provider did not change are kept with their
+    connections.
+    """
     former = former or {}
     upstreams = {}
     for name, provider in providers.items():
@@ -62,4 +69,4 @@ def _credentials(provider: Provider) -> bytes:
 
 
 def _own_headers(provider: Provider) -> bytes:
-    return "".join(f"{name}: {value}\r\n" for name, value in provider.headers.items()).encode()
+    return "".join(f"{name}: {value.get_secret_value()}\r\n" for name, value in provider.headers.items()).encode()

@@ -1,7 +1,8 @@
 """One exchange with a provider: an answer collected whole, or pumped to the client piece by piece.
 
-The pump sits between two transports and nothing else: no queue, no task and no future per piece. It owns back-pressure, the
-deadlines of the answer, and how the exchange ended. What bytes mean is decided in `wire/`; which target is asked, in `steps/forward.py`.
+The pump sits between two transports and nothing else: no queue, no task and no future per piece. It owns
+back-pressure, the deadlines of the answer, and how the exchange ended. What bytes mean is decided in `wire/`; which
+target is asked, in `steps/forward.py`.
 """
 
 import asyncio
@@ -120,12 +121,22 @@ class Answer:
 
 
 class Pump:
-    """Carries one stream. `done` gets the ending once the client has been served, or an `UpstreamError` before the first byte."""
+    """Carries one stream. `done` gets the ending once the client has been served, or an `UpstreamError` before the
+    first byte.
+    """
 
     def __init__(
-        self, connection: UpstreamConnection, stream: ChatStream, client: ClientStream, *, first_byte: float, idle: float,
-        fail: Callable[[UpstreamError], bytes], clock: Callable[[], float], loop: asyncio.AbstractEventLoop,
-    ) -> None:  # fmt: skip
+        self,
+        connection: UpstreamConnection,
+        stream: ChatStream,
+        client: ClientStream,
+        *,
+        first_byte: float,
+        idle: float,
+        fail: Callable[[UpstreamError], bytes],
+        clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         """Begin to wait; `fail` writes the events that end a stream with an error."""
         self._connection = connection
         self._stream = stream

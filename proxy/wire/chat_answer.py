@@ -1,14 +1,13 @@
 """A provider's whole chat completion, read and written again in the one form that clients get.
 
-Values that clients compare (text, arguments, ids, log probabilities) leave as the bytes that came; only what is missing or
-private to the provider is changed. Pure.
+Values that clients compare (text, arguments, ids, log probabilities) leave as the bytes that came; only what is
+missing or private to the provider is changed. Pure.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
@@ -27,13 +26,15 @@ _RENAMED: Final = {
 }  # fmt: skip
 _TEXT_FIELDS: Final = ("content", "refusal")
 _REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
+_AS_IT_IS: Final = frozenset(json.encode(reason) for reason in FINISH_REASONS)
 _EMPTY_STRING: Final = Raw(b'""')
 _FUNCTION: Final = Raw(b'"function"')
 
 
-@dataclass(frozen=True, slots=True)
-class ChatAnswer:
-    """A completion that can be served: its normalised fields, and the provider's usage if it told one that can be true."""
+class ChatAnswer(Struct, frozen=True):
+    """A completion that can be served: its normalised fields, and the provider's usage if it told one that can be
+    true.
+    """
 
     fields: RawObject
     choices: list[RawObject]
@@ -41,7 +42,9 @@ class ChatAnswer:
     usage: Usage | None
 
     def output_bytes(self) -> int:
-        """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names and arguments."""
+        """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names and
+        arguments.
+        """
         return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in self.choices)
 
 
@@ -52,9 +55,15 @@ def read_answer(
     fields = _split(body.lstrip())
     raw_choices = fields.get("choices")
     try:
-        choices = [_choice(choice, new_id) for choice in json.split_list(raw_choices)] if raw_choices is not None else []
+        choices = (
+            [_choice(choice, new_id) for choice in json.split_list(raw_choices)] if raw_choices is not None else []
+        )
         usage_raw = fields.get("usage")
-        usage = None if usage_raw is None else read_usage(json.decode(usage_raw), completion_from_total=completion_from_total)
+        usage = (
+            None
+            if usage_raw is None
+            else read_usage(json.decode(usage_raw), completion_from_total=completion_from_total)
+        )
     except Malformed:
         raise bad_answer("its choices are not those of a chat completion") from None
     if not choices:
@@ -68,7 +77,9 @@ def read_answer(
 
 
 def write_answer(answer: ChatAnswer, *, model: str, usage: Usage, now: int, new_id: Callable[[], str]) -> bytes:
-    """Write the client's body: the documented keys first, the provider's other keys after them; `now` in Unix seconds."""
+    """Write the client's body: the documented keys first, the provider's other keys after them; `now` in Unix
+    seconds.
+    """
     fields = answer.fields
     first: dict[str, object] = {
         "id": fields["id"] if answer.upstream_id is not None else f"chatcmpl_{new_id()}",
@@ -126,7 +137,10 @@ def _split(body: bytes) -> RawObject:
         try:
             if not disguise:
                 raise
-            fields = {name: Raw(disguise.take_off(bytes(raw))) for name, raw in json.split_object(disguise.put_on(body)).items()}
+            fields = {
+                name: Raw(disguise.take_off(bytes(raw)))
+                for name, raw in json.split_object(disguise.put_on(body)).items()
+            }
         except Malformed:
             if (error := error_in(body)) is not None:
                 raise UpstreamError(error) from None
@@ -137,6 +151,8 @@ def _split(body: bytes) -> RawObject:
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
+    if "message" in choice and bytes(choice.get("finish_reason", _EMPTY_STRING)) in _AS_IT_IS and _is_plain(choice):
+        return choice
     message = json.split_object(bytes(choice["message"])) if "message" in choice else {}
     calls_raw = message.pop("tool_calls", None)
     calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
@@ -158,6 +174,20 @@ def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
         "finish_reason": Raw(json.encode(reason)),
         **rest,
     }
+
+
+def _is_plain(choice: RawObject) -> bool:
+    """Tell whether a choice is a text message in the form that clients get, so that it can be passed as it is."""
+    raw = bytes(choice["message"])
+    if b"tool_calls" in raw or "index" not in choice:
+        return False
+    message = json.split_object(raw)
+    content = message.get("content")
+    return (
+        content is not None
+        and bytes(content).startswith(b'"')
+        and bytes(message.get("role", _EMPTY_STRING)) == b'"assistant"'
+    )
 
 
 def _message_bytes(message: RawObject) -> int:

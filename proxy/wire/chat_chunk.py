@@ -1,4 +1,5 @@
-"""One chunk of a streamed chat completion: what it says, and the form in which clients get it. Pure, and without memory.
+"""One chunk of a streamed chat completion: what it says, and the form in which clients get it. Pure, and without
+memory.
 
 What has to be remembered between chunks is `chat_stream.py`'s.
 """
@@ -14,7 +15,16 @@ from proxy.wire.chat_answer import ChatAnswer
 from proxy.wire.json import RawObject
 
 _OUTPUT: Final = frozenset(
-    {"content", "reasoning", "reasoning_content", "reasoning_details", "refusal", "tool_calls", "function_call", "audio"}
+    {
+        "content",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "refusal",
+        "tool_calls",
+        "function_call",
+        "audio",
+    }
 )
 _NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 _ROLE: Final = Raw(b'"assistant"')
@@ -42,7 +52,9 @@ def index_of(choice: RawObject) -> int:
     return int(raw) if raw.isdigit() else 0
 
 
-def take_usage(fields: RawObject, choices: list[RawObject], *, completion_from_total: bool) -> tuple[Usage | None, bool]:
+def take_usage(
+    fields: RawObject, choices: list[RawObject], *, completion_from_total: bool
+) -> tuple[Usage | None, bool]:
     """Cut usage out of a chunk wherever providers put it; returns the last valid one, and whether there was any to cut.
 
     The places: the chunk itself, its choices (Kimi), `x_groq` (Groq). A null stays: it is harmless.
@@ -78,15 +90,16 @@ def set_role(choice: RawObject, *, first: bool) -> bool:
 
 
 def chunks_of_answer(answer: ChatAnswer, head: Callable[[list[dict[str, object]]], bytes]) -> list[bytes]:
-    """Turn a whole completion into the events of a stream, two for each choice; `head` writes a chunk around choices."""
+    """Turn a whole completion into the events of a stream, two a choice; `head` writes a chunk around choices."""
     out = []
     for choice in answer.choices:
-        message: dict[str, object] = dict(json.split_object(bytes(choice["message"])))
+        message = json.split_object(bytes(choice["message"]))
         if "tool_calls" in message:
-            calls = json.split_list(bytes(message["tool_calls"]))  # type: ignore[arg-type] # a Raw, as every value of it
-            message["tool_calls"] = [{"index": number, **call} for number, call in enumerate(calls)]
-        if message.get("content") is not None and bytes(message["content"]) == b"null":  # type: ignore[arg-type]
-            del message["content"]
+            calls = json.split_list(message["tool_calls"])
+            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
+            message["tool_calls"] = Raw(json.encode(numbered))
+        if json.is_null(message.get("content")):
+            message.pop("content", None)
         logprobs = {"logprobs": choice["logprobs"]} if "logprobs" in choice else {}
         out.append(head([{"index": choice["index"], "delta": message, **logprobs, "finish_reason": None}]))
         out.append(head([{"index": choice["index"], "delta": {}, "finish_reason": choice["finish_reason"]}]))

@@ -1,12 +1,11 @@
 """A chat completion request: what is checked, and what is sent on.
 
-Checks only what the gateway itself needs or promises; the provider knows its model. Everything else stays the bytes that the
-client sent. Pure: bytes in, a value or a `Refusal` out.
+Checks only what the gateway itself needs or promises; the provider knows its model. Everything else stays the bytes
+that the client sent. Pure: bytes in, a value or a `Refusal` out.
 """
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,12 +16,13 @@ from proxy.wire import json
 from proxy.wire.json import Disguise, Malformed, RawObject
 
 if TYPE_CHECKING:
-    from proxy.settings import Provider
+    from proxy.providers import Provider
 
 MAX_METADATA: Final = 16 * 1024
 MAX_CHOICES: Final = 128
 ROLES: Final = frozenset({"system", "user", "assistant", "tool", "developer", "function"})
-# They change the price, the route or the credentials behind the operator's back. Agent libraries send some of them routinely,
+# They change the price, the route or the credentials behind the operator's back. Agent libraries send some of them
+# routinely,
 # so they are dropped and named in a response header, not refused.
 DROPPED: Final = frozenset(
     {
@@ -69,13 +69,25 @@ class _Tool(Struct):
     function: _ToolFunction | None = None
 
 
+_T = TypeVar("_T")
+
 _messages: Final = msgspec.json.Decoder(list[_Message])
 _parts: Final = msgspec.json.Decoder(list[_Part])
 _tools: Final = msgspec.json.Decoder(list[_Tool])
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class Dialect(Struct, frozen=True):
+    """How one provider's requests differ from the common form; made once per provider by `dialect_of`."""
+
+    dropped: frozenset[str]
+    asks_usage: bool
+    takes_stream_options: bool
+    max_tokens_name: str | None
+    knows_developer: bool
+    extra: RawObject
+
+
+class ChatRequest(Struct, frozen=True):
     """A checked request. `fields` are its top-level fields in order, each as its own bytes."""
 
     fields: RawObject
@@ -87,7 +99,7 @@ class ChatRequest:
     max_tokens: int | None
     metadata: bytes | None
     ignored: tuple[str, ...]
-    disguise: Disguise | None = field(default=None, repr=False)
+    disguise: Disguise | None = None
 
     @property
     def prompt_bytes(self) -> int:
@@ -96,8 +108,13 @@ class ChatRequest:
         return len(bytes(self.fields["messages"])) + (0 if tools is None else len(bytes(tools)))
 
     def estimate_prompt(self, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
-        """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON. Images count nothing."""
-        total = sum(4 + tokens_of(_text_bytes(message), bytes_per_token) for message in _messages.decode(self.fields["messages"]))
+        """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON. Images count
+        nothing.
+        """
+        total = sum(
+            4 + tokens_of(_text_bytes(message), bytes_per_token)
+            for message in _messages.decode(self.fields["messages"])
+        )
         tools = self.fields.get("tools")
         if tools is not None and (decoded := json.decode(tools)):
             total += tokens_of(len(json.encode(decoded)), bytes_per_token)
@@ -112,43 +129,58 @@ def read_chat_request(body: bytes) -> ChatRequest:
     _no_nulls_required(fields, "messages")
     model = json.text_of(fields["model"])
     if not model:
-        raise invalid_request("`model` must be a non-empty string: the id of a model from GET /v1/models.", param="model")
+        raise invalid_request(
+            "`model` must be a non-empty string: the id of a model from GET /v1/models.", param="model"
+        )
     _check_messages(fields["messages"])
-    for name in ("temperature", "stop", "tools", "metadata", "n"):
-        if not json.is_null(fields.get(name)):
+    for name in _CHECKS.keys() & fields.keys():
+        if not json.is_null(fields[name]):
             _CHECKS[name](fields[name])
     stream = _boolean(fields, "stream")
     _boolean(fields, "reasoning_split")
     options = _object(fields, "stream_options")
     metadata = fields.get("metadata")
+    asks = stream and _is_true(options, "include_usage")
     return ChatRequest(
         fields=fields,
         model=model,
         stream=stream,
-        include_usage=stream and _is_true(options, "include_usage"),
-        continuous_usage=stream and _is_true(options, "include_usage") and _is_true(options, "continuous_usage_stats"),
+        include_usage=asks,
+        continuous_usage=asks and _is_true(options, "continuous_usage_stats"),
         choices=1 if json.is_null(fields.get("n")) else int(bytes(fields["n"])),
         max_tokens=_max_tokens(fields),
         metadata=None if metadata is None or json.is_null(metadata) else bytes(metadata),
-        ignored=tuple(name for name in fields if name in DROPPED),
+        ignored=tuple(name for name in fields if name in DROPPED) if not DROPPED.isdisjoint(fields) else (),
         disguise=disguise,
     )
 
 
-def upstream_body(request: ChatRequest, upstream_model: str, provider: "Provider") -> bytes:
-    """Write the body for one target: the client's own bytes, less what it may not decide, plus what the provider needs."""
-    dropped = DROPPED.union(provider.drop_params, ("reasoning_split", "metadata", "stream_options"))
+def dialect_of(provider: "Provider") -> Dialect:
+    """Read a provider's profile once."""
+    return Dialect(
+        dropped=DROPPED.union(provider.drop_params, ("reasoning_split", "metadata", "stream_options")),
+        asks_usage=provider.stream_usage == "include_usage",
+        takes_stream_options=provider.stream_usage != "none",
+        max_tokens_name=None if provider.max_tokens_param == "as_sent" else str(provider.max_tokens_param),
+        knows_developer=provider.developer_role != "system",
+        extra={name: Raw(json.encode(value)) for name, value in provider.extra_body.items()},
+    )
+
+
+def upstream_body(request: ChatRequest, upstream_model: str, dialect: Dialect) -> bytes:
+    """Write the body for one target: the client's own bytes, less what it may not decide, plus what the provider
+    needs.
+    """
+    dropped = dialect.dropped
     fields = {name: value for name, value in request.fields.items() if name not in dropped}
     fields["model"] = Raw(json.encode(upstream_model))
-    if request.stream and (options := _stream_options(request, provider)) is not None:
+    if request.stream and dialect.takes_stream_options and (options := _stream_options(request, dialect)) is not None:
         fields["stream_options"] = options
-    if provider.max_tokens_param != "as_sent":
-        _rename_max_tokens(fields, provider.max_tokens_param)
-    messages = bytes(fields["messages"])
-    if provider.developer_role == "system" and b"developer" in messages:
-        fields["messages"] = _developer_to_system(messages)
-    for name, value in provider.extra_body.items():
-        fields[name] = Raw(json.encode(value))
+    if dialect.max_tokens_name is not None:
+        _rename_max_tokens(fields, dialect.max_tokens_name)
+    if not dialect.knows_developer and b"developer" in bytes(fields["messages"]):
+        fields["messages"] = _developer_to_system(bytes(fields["messages"]))
+    fields.update(dialect.extra)
     body = json.encode(fields)
     return request.disguise.take_off(body) if request.disguise else body
 
@@ -170,7 +202,8 @@ def _split(body: bytes) -> tuple[RawObject, Disguise | None]:
             return json.split_object(disguise.put_on(body)), disguise
     except Malformed as why:
         raise invalid_request(
-            f"The request body is not a JSON object that can be read: {why}. Send one JSON object in UTF-8.", code="invalid_json"
+            f"The request body is not a JSON object that can be read: {why}. Send one JSON object in UTF-8.",
+            code="invalid_json",
         ) from None
 
 
@@ -180,29 +213,29 @@ def _no_nulls_required(fields: RawObject, name: str) -> None:
 
 
 def _check_messages(raw: Raw) -> None:
-    messages: list[_Message] = _typed(_messages, raw, "messages")
+    messages = _typed(_messages, raw, "messages")
     if not messages:
         raise invalid_request("`messages` must hold at least one message.", param="messages")
     for index, message in enumerate(messages):
-        where = f"messages[{index}]"
         if message.role not in ROLES:
-            allowed = ", ".join(sorted(ROLES))
-            raise invalid_request(f"`{where}.role` must be one of {allowed}.", param=f"{where}.role")
-        _check_content(message, where)
+            allowed, param = ", ".join(sorted(ROLES)), f"messages[{index}].role"
+            raise invalid_request(f"`{param}` must be one of {allowed}.", param=param)
+        if not bytes(message.content).startswith(b'"'):
+            _check_content(message, f"messages[{index}].content")
         for number, call in enumerate(message.tool_calls or ()):
             if not bytes(call.function.arguments).startswith(b'"'):
-                param = f"{where}.tool_calls[{number}].function.arguments"
+                param = f"messages[{index}].tool_calls[{number}].function.arguments"
                 raise invalid_request(f"`{param}` must be a string that holds JSON.", param=param)
         if message.role == "tool" and not message.tool_call_id:
-            param = f"{where}.tool_call_id"
-            raise invalid_request(f"`{param}` must name the tool call that is answered.", param=param, code="missing_parameter")
+            param = f"messages[{index}].tool_call_id"
+            raise invalid_request(
+                f"`{param}` must name the tool call that is answered.", param=param, code="missing_parameter"
+            )
 
 
-def _check_content(message: _Message, where: str) -> None:
+def _check_content(message: _Message, param: str) -> None:
+    """Check content that is no string: a list of parts, or nothing where the message says something in another way."""
     content = bytes(message.content)
-    param = f"{where}.content"
-    if content.startswith(b'"'):
-        return
     if content.startswith(b"["):
         for index, part in enumerate(_typed(_parts, message.content, param)):
             if part.type == "text" and not bytes(part.text).startswith(b'"'):
@@ -213,7 +246,9 @@ def _check_content(message: _Message, where: str) -> None:
     spoken = (message.refusal, message.audio, message.function_call)
     if message.role != "assistant" or not (message.tool_calls or any(bytes(other) != b"null" for other in spoken)):
         raise invalid_request(
-            f"`{param}` is required; only an assistant message with tool calls may leave it out.", param=param, code="missing_parameter"
+            f"`{param}` is required; only an assistant message with tool calls may leave it out.",
+            param=param,
+            code="missing_parameter",
         )
 
 
@@ -241,7 +276,9 @@ def _check_metadata(raw: Raw) -> None:
     if not data.startswith(b"{"):
         raise invalid_request("`metadata` must be an object.", param="metadata")
     if len(data) > MAX_METADATA:
-        raise invalid_request(f"`metadata` must be at most {MAX_METADATA:,} bytes of JSON; send less.", param="metadata")
+        raise invalid_request(
+            f"`metadata` must be at most {MAX_METADATA:,} bytes of JSON; send less.", param="metadata"
+        )
 
 
 def _check_n(raw: Raw) -> None:
@@ -258,7 +295,11 @@ _CHECKS: Final = {
 
 
 def _max_tokens(fields: RawObject) -> int | None:
-    given = {name: _whole_number(fields[name], name, None) for name in _MAX_TOKENS if not json.is_null(fields.get(name))}
+    if "max_tokens" not in fields and "max_completion_tokens" not in fields:
+        return None
+    given = {
+        name: _whole_number(fields[name], name, None) for name in _MAX_TOKENS if not json.is_null(fields.get(name))
+    }
     if len(set(given.values())) > 1:
         raise invalid_request("`max_tokens` and `max_completion_tokens` differ; send one of them.", param="max_tokens")
     return next(iter(given.values()), None)
@@ -294,7 +335,7 @@ def _is_true(fields: RawObject, name: str) -> bool:
     return name in fields and bytes(fields[name]) == b"true"
 
 
-def _typed(decoder: msgspec.json.Decoder[list[object]], raw: Raw, param: str) -> list:  # type: ignore[type-arg]
+def _typed(decoder: msgspec.json.Decoder[list[_T]], raw: Raw, param: str) -> list[_T]:
     try:
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -323,17 +364,17 @@ def _problem(text: str, param: str) -> tuple[str, str]:
     return where, "is not valid"
 
 
-def _stream_options(request: ChatRequest, provider: "Provider") -> Raw | None:
-    if provider.stream_usage == "none":
-        return None
+def _stream_options(request: ChatRequest, dialect: Dialect) -> Raw | None:
     options = _object(request.fields, "stream_options")
-    if provider.stream_usage == "include_usage":
+    if dialect.asks_usage:
         options["include_usage"] = Raw(b"true")
     return Raw(json.encode(options)) if options else None
 
 
 def _rename_max_tokens(fields: RawObject, wanted: str) -> None:
-    values = [value for name in _MAX_TOKENS if (value := fields.pop(name, None)) is not None and not json.is_null(value)]
+    values = [
+        value for name in _MAX_TOKENS if (value := fields.pop(name, None)) is not None and not json.is_null(value)
+    ]
     if values:
         fields[wanted] = values[0]
 

@@ -1,16 +1,15 @@
 """The stream of a chat completion, from the provider's bytes to the client's: read no more of it than must be read.
 
-Level 0 hands a piece on as the object that came; level 1 swaps a few exact bytes; an event that means something (the first ones,
-a finish reason, usage, an error) is parsed and written again. The result does not depend on where the provider's bytes were cut.
-Pure: no clock, no I/O; the pump (`upstream/pump.py`) brings the bytes and the time.
+Level 0 hands a piece on as the object that came; level 1 swaps a few exact bytes; an event that means something (the
+first ones, a finish reason, usage, an error) is parsed and written again. The result does not depend on where the
+provider's bytes were cut. Pure: no clock, no I/O; the pump (`upstream/pump.py`) brings the bytes and the time.
 """
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from proxy.usage import Usage, UsageSource
 from proxy.wire import json
@@ -29,8 +28,7 @@ MAX_UNREADABLE: Final = 3
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-@dataclass(frozen=True, slots=True)
-class StreamPlan:
+class StreamPlan(Struct, frozen=True):
     """What one stream needs: what the client asked for, and what its provider is known to do."""
 
     model: str
@@ -52,13 +50,13 @@ class StreamPlan:
 class ChatStream:
     """One stream. Feed it pieces, send what it returns; `committed`, `ended` and `error` say where it stands.
 
-    Until `committed`, what it returns is empty and the answer may still become an error or come from another target. After
-    `ended` or `error` nothing more is taken.
+    Until `committed`, what it returns is empty and the answer may still become an error or come from another target.
+    After `ended` or `error` nothing more is taken.
     """
 
     __slots__ = (
-        "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_output", "_plan", "_reader",
-        "_reported", "_seen", "_start", "_unreadable", "committed", "ended", "error", "upstream_id",
+        "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_output", "_plan",
+        "_reader", "_reported", "_seen", "_start", "_unreadable", "committed", "ended", "error", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
@@ -83,7 +81,7 @@ class ChatStream:
         self.error: UpstreamError | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        """Take what came from the provider; return what goes to the client: the same object if nothing had to change."""
+        """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
         if self._handing and self.committed and is_plain(piece) and self._reader.idle:
             if self._model_there is None:
                 self._output.add(piece)
@@ -100,17 +98,23 @@ class ChatStream:
 
     def end(self) -> bytes:
         """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
-        if self.ended or self.error is not None:
+        if self._over:
             return b""
         if self._is_json:
             return self._sendable(self._whole_answer())
         out = self._taken(self._reader.end())
-        if not self.ended and self.error is None:
+        if not self._over:
             if self._seen and self._seen <= self._finished:
                 out += self._close()
             else:
-                self.error = UpstreamError(kind="upstream_truncated", detail="the stream ended without [DONE] or finish reason")
+                self.error = UpstreamError(
+                    kind="upstream_truncated", detail="the stream ended without [DONE] or finish reason"
+                )
         return self._sendable(out)
+
+    @property
+    def _over(self) -> bool:
+        return self.ended or self.error is not None
 
     @property
     def all_finished(self) -> bool:
@@ -125,7 +129,7 @@ class ChatStream:
         return self._plan.estimate(self._output.total()), UsageSource.ESTIMATED
 
     def _read(self, piece: bytes) -> bytes:
-        if self.ended or self.error is not None:
+        if self._over:
             return b""
         if self._is_json is not False:
             self._start += piece
@@ -158,7 +162,7 @@ class ChatStream:
         out = []
         for event in events:
             out.append(self._take(event))
-            if self.ended or self.error is not None:
+            if self._over:
                 break
         return out[0] if len(out) == 1 else b"".join(out)
 
@@ -256,7 +260,9 @@ class ChatStream:
         return True
 
     def _learn(self, event: Event) -> None:
-        """Decide from the first chunk how the others are treated: as they are, with the model swapped, or each parsed."""
+        """Decide from the first chunk how the others are treated: as they are, with the model swapped, or each
+        parsed.
+        """
         plan = self._plan
         chunk = _split(event.data or b"")[0]
         complete = all(name in chunk for name in ("id", "object", "created", "model", "choices"))

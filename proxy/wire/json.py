@@ -1,7 +1,7 @@
 """JSON objects taken apart at one level, every value kept as the bytes that came.
 
-A gateway changes two or three fields of a body; the others must leave exactly as they arrived: big integers, key order, lone
-surrogates. So a body is never decoded whole. Nothing here knows what a field means.
+A gateway changes two or three fields of a body; the others must leave exactly as they arrived: big integers, key
+order, lone surrogates. So a body is never decoded whole. Nothing here knows what a field means.
 """
 
 import re
@@ -91,14 +91,16 @@ def too_deep(body: bytes) -> bool:
 
 
 class Disguise:
-    """Lone surrogates (`\\ud83d` with no partner) stand in JSON but not in UTF-8, and the decoder refuses them.
+    r"""Lone surrogates (`\ud83d` with no partner) stand in JSON but not in UTF-8, and the decoder refuses them.
 
     They are swapped for unused escapes of the same length before decoding, and back in whatever is sent on.
     """
 
     def __init__(self, body: bytes) -> None:
         """Choose for each lone surrogate of `body` an escape that does not occur in it."""
-        lone = {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if _SURROGATE.search(body) else set()
+        lone = (
+            {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if _SURROGATE.search(body) else set()
+        )
         lower = body.lower() if lone else b""
         unused = (escape for code in range(0xE000, 0xF900) if (escape := b"u%04x" % code) not in lower)
         self._there: Mapping[bytes, bytes] = dict(zip(sorted(lone), unused, strict=False))

@@ -10,9 +10,13 @@ _SERVER_SIDE: Final = frozenset({ErrorType.PROVIDER, ErrorType.INTERNAL})
 
 
 def error_body(fault: Fault, request_id: str) -> bytes:
-    """Write `{"error": {message, type, param, code}}`; failures that are not the client's name the request to ask about."""
+    """Write `{"error": {message, type, param, code}}`; failures that are not the client's name the request to ask
+    about.
+    """
     message = f"{fault.message} (request {request_id})" if fault.type in _SERVER_SIDE else fault.message
-    return json.encode({"error": {"message": message, "type": fault.type.value, "param": fault.param, "code": fault.code}})
+    return json.encode(
+        {"error": {"message": message, "type": fault.type.value, "param": fault.param, "code": fault.code}}
+    )
 
 
 def error_event(fault: Fault, request_id: str) -> bytes:

@@ -1,7 +1,8 @@
-"""Tells from the bytes alone whether events of a stream can be handed on unread, and counts what they said if it must be known.
+"""Tells from the bytes alone whether events of a stream can be handed on unread, and counts what they said if it must
+be known.
 
-A quotation mark inside a JSON string is always escaped, so `"usage"` with bare quotes can only be a key (or a whole value), never
-a part of the model's text. Searching for such needles costs a fraction of parsing. Pure.
+A quotation mark inside a JSON string is always escaped, so `"usage"` with bare quotes can only be a key (or a whole
+value), never a part of the model's text. Searching for such needles costs a fraction of parsing. Pure.
 """
 
 from typing import Final
@@ -13,7 +14,8 @@ from proxy.wire import json
 from proxy.wire.json import Malformed
 
 FOLD_AT: Final = 16 * 1024
-"""How many bytes of unread events are kept before they are counted and let go: the most that a stream holds for this."""
+"""How many bytes of unread events are kept before they are counted and let go: the most that a stream holds for this.
+"""
 
 
 def is_plain(piece: bytes) -> bool:
@@ -40,7 +42,9 @@ def is_quiet(events: bytes) -> bool:
 
 def _all_null(events: bytes, key: bytes) -> bool:
     times = events.count(key)
-    return times == events.count(key + b":null") or times == events.count(key + b":null") + events.count(key + b": null")
+    return times == events.count(key + b":null") or times == events.count(key + b":null") + events.count(
+        key + b": null"
+    )
 
 
 class _Called(Struct):
@@ -72,7 +76,9 @@ _chunks: Final = msgspec.json.Decoder(_Chunk)
 
 
 class OutputCounter:
-    """Counts the bytes that a model produced, from events that nobody parsed; they are read in batches, or at the end."""
+    """Counts the bytes that a model produced, from events that nobody parsed; they are read in batches, or at the
+    end.
+    """
 
     __slots__ = ("_bytes", "_kept", "_kept_size", "_tool_calls")
 
@@ -143,7 +149,11 @@ def _forgiving(line: bytes) -> _Chunk | None:
 
 
 def _readable(delta: dict[str, object]) -> _Delta:
-    texts = {name: text for name in ("content", "reasoning", "reasoning_content", "refusal") if isinstance(text := delta.get(name), str)}
+    texts = {
+        name: text
+        for name in ("content", "reasoning", "reasoning_content", "refusal")
+        if isinstance(text := delta.get(name), str)
+    }
     calls = delta.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     called = [

@@ -1,7 +1,7 @@
 """Server-sent events, taken out of a byte stream that may be cut anywhere.
 
-Follows the WHATWG rules (CR, LF or CRLF, a BOM at the start, several data lines, comments, unknown fields) and says of each
-event whether a client could have been handed its bytes as they came. Knows nothing of what the data means.
+Follows the WHATWG rules (CR, LF or CRLF, a BOM at the start, several data lines, comments, unknown fields) and says
+of each event whether a client could have been handed its bytes as they came. Knows nothing of what the data means.
 """
 
 from typing import Final, NamedTuple
@@ -28,7 +28,9 @@ class EventTooLarge(ValueError):  # noqa: N818 - the state of the stream
 
 
 class EventReader:
-    """Feed it pieces, take out events; what is not complete yet stays inside. The events do not depend on where cuts fall."""
+    """Feed it pieces, take out events; what is not complete yet stays inside. The events do not depend on where cuts
+    fall.
+    """
 
     __slots__ = ("_after_cr", "_at_start", "_tail")
 

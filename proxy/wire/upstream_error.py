@@ -1,7 +1,7 @@
 """What a provider says when it fails, read in all its shapes and turned into what a client is told.
 
-The provider's own words reach a client only where they can help it to correct its request, and then without keys, hosts and
-addresses; every other failure is a fixed sentence. Pure.
+The provider's own words reach a client only where they can help it to correct its request, and then without keys,
+hosts and addresses; every other failure is a fixed sentence. Pure.
 """
 
 import re
@@ -23,7 +23,9 @@ _STATUS_CODE: Final = re.compile(r"[1-5][0-9]{2}")
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """A provider's error as it was read; `message` is its own text and must not be shown before `client_fault` cleaned it."""
+    """A provider's error as it was read; `message` is its own text and must not be shown before `client_fault`
+    cleaned it.
+    """
 
     message: str = ""
     code: str | None = None
@@ -62,7 +64,9 @@ def bad_answer(why: str) -> UpstreamError:
 
 
 def error_in(body: bytes | RawObject) -> ErrorBody | None:
-    """Find an error inside an answer: a truthy `error`, or `object: "error"`; a list of one is looked into. None: no error."""
+    """Find an error inside an answer: a truthy `error`, or `object: "error"`; a list of one is looked into. None: no
+    error.
+    """
     try:
         if isinstance(body, bytes):
             body = json.split_list(body)[0] if body.lstrip().startswith(b"[") else json.split_object(body)
@@ -100,7 +104,9 @@ def client_fault(error: UpstreamError, secrets: Collection[str] = ()) -> Fault:
     if status == 403 and any(word in f"{body.message} {body.code}".lower() for word in _MODERATION):  # noqa: PLR2004
         return Fault(400, ErrorType.INVALID_REQUEST, "content_policy_violation", _shown(body.message, secrets))
     if status in _MISCONFIGURED or 300 <= status < 400:  # noqa: PLR2004
-        code, sentence = _MISCONFIGURED.get(status, ("provider_auth", "The provider of this model is not configured correctly"))
+        code, sentence = _MISCONFIGURED.get(
+            status, ("provider_auth", "The provider of this model is not configured correctly")
+        )
         return Fault(400, ErrorType.CONFIGURATION, code, f"{sentence}; the operator of this gateway has to correct it.")
     return _provider_fault(_KINDS.get(status, error.kind), error.retry_after_ms)
 
@@ -176,7 +182,9 @@ def _read(value: object) -> ErrorBody:
     if not message and isinstance(value.get("detail"), list | dict):
         message = json.encode(value["detail"]).decode()
     code, param, kind = value.get("code"), value.get("param"), value.get("type")
-    number = code if isinstance(code, int) else int(code) if isinstance(code, str) and _STATUS_CODE.fullmatch(code) else None
+    number = (
+        code if isinstance(code, int) else int(code) if isinstance(code, str) and _STATUS_CODE.fullmatch(code) else None
+    )
     names_length = isinstance(kind, str) and "exceed_context_size" in kind
     return ErrorBody(
         message=message,

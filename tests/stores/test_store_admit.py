@@ -31,9 +31,10 @@ async def test_an_admission_tells_what_is_left_of_the_rates(desk):
     admission = await desk.admit(Limits(requests_per_minute=5, tokens_per_minute=600), "req_2", tokens=200)
 
     left = admission.remaining
-    assert (left.requests_limit, left.requests, left.tokens_limit, left.tokens) == (5, 3, 600, 300)
-    assert 23_000 < left.requests_reset_ms <= 24_000
-    assert 29_000 < left.tokens_reset_ms <= 30_000
+    assert (left.requests_limit, left.requests, left.tokens_limit) == (5, 3, 600)
+    assert 300 <= left.tokens < 350
+    assert 19_000 < left.requests_reset_ms <= 24_000
+    assert 25_000 < left.tokens_reset_ms <= 30_000
 
 
 async def test_requests_per_minute(desk):
@@ -45,7 +46,7 @@ async def test_requests_per_minute(desk):
 
     assert isinstance(refusal, LimitReached)
     assert (refusal.limit, refusal.allowed, refusal.left, refusal.asked) == (Limit.REQUESTS_PER_MINUTE, 2, 0, 1)
-    assert 29_000 < refusal.retry_after_ms <= 30_000
+    assert 25_000 < refusal.retry_after_ms <= 30_000
 
 
 async def test_tokens_per_minute(desk):
@@ -56,8 +57,8 @@ async def test_tokens_per_minute(desk):
 
     assert isinstance(refusal, LimitReached)
     assert (refusal.limit, refusal.allowed, refusal.asked) == (Limit.TOKENS_PER_MINUTE, 6000, 5000)
-    assert 2000 <= refusal.left < 2100
-    assert 29_000 < refusal.retry_after_ms <= 30_000
+    assert 2000 <= refusal.left < 2500
+    assert 25_000 < refusal.retry_after_ms <= 30_000
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,8 @@ async def test_a_refusal_also_tells_what_is_left_of_the_rates(desk):
 
     left = (await desk.admit(limits, "req_2", tokens=10)).remaining
 
-    assert (left.requests, left.tokens) == (4, 90)
+    assert left.requests == 4
+    assert 90 <= left.tokens < 100
 
 
 async def test_the_same_request_admitted_twice_is_held_once(desk):
@@ -228,7 +230,8 @@ async def test_the_same_request_admitted_twice_is_held_once(desk):
     again = await desk.admit(limits, tokens=60, nusd=10)
 
     assert isinstance(again, Reservation)
-    assert (again.remaining.requests, again.remaining.tokens) == (4, 40)
+    assert again.remaining.requests == 4
+    assert 40 <= again.remaining.tokens < 50
     assert await desk.picture() == before
 
 

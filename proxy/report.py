@@ -1,0 +1,52 @@
+"""What operators learn of requests and of calls to providers: counted in the metrics, told in the log, in one place."""
+
+from typing import Final
+
+from structlog.typing import FilteringBoundLogger
+
+from proxy.call import Call, RequestEnd, Target
+from proxy.logs import RequestLog
+from proxy.metrics import Metrics
+from proxy.wire.upstream_error import UpstreamError, scrub
+
+_SERVER_ERROR: Final = 500
+_UNREACHABLE: Final = frozenset({"upstream_unavailable", "upstream_timeout"})
+
+
+class Report:
+    """Counts and logs for one worker."""
+
+    def __init__(self, metrics: Metrics, requests: RequestLog, logger: FilteringBoundLogger) -> None:
+        """Write to these."""
+        self._metrics = metrics
+        self._requests = requests
+        self._logger = logger
+
+    def request_ended(self, end: RequestEnd) -> None:
+        """Count a request that is over, and leave its line."""
+        self._metrics.request_ended(end)
+        self._requests.request(end)
+
+    def attempt(self, call: Call, target: Target, error: UpstreamError | None) -> None:
+        """Count one call to a provider; a failed one is logged with what the provider said of itself."""
+        provider = target.route.provider
+        if error is None:
+            self._metrics.attempt(provider, "ok", reachable=True)
+            return
+        reachable = error.status is not None or error.kind not in _UNREACHABLE
+        self._metrics.attempt(provider, error.kind, reachable=reachable)
+        # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
+        said = scrub(error.body.message, ()) if error.status is None or error.status >= _SERVER_ERROR else ""
+        self._logger.warning(
+            "upstream attempt failed",
+            request_id=call.request_id,
+            provider=provider,
+            kind=error.kind,
+            upstream_status=error.status,
+            detail=error.detail,
+            said=said,
+        )
+
+    def bug(self, request_id: str, error: BaseException, where: list[str]) -> None:
+        """Log a bug by its name and the places it passed; values could hold what a client sent."""
+        self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=where)
