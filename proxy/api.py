@@ -17,7 +17,7 @@ from aiohttp.web import BaseRequest
 from proxy.call import Ending, RequestEnd
 from proxy.catalog import model_body
 from proxy.errors import Fault, Refusal
-from proxy.gateway import Gateway, refused
+from proxy.gateway import Gateway, milliseconds, refused
 from proxy.http_server import ClientRequest, Sent
 from proxy.refuse import malformed, our_bug, refuse, unknown_model, unknown_url, wrong_method
 from proxy.report import Report
@@ -87,8 +87,9 @@ class Api:
                 stream=False,
                 status=fault.status,
                 ending=Ending.REFUSED,
-                duration=0.0,
-                fault=fault,
+                duration_ms=0.0,
+                code=fault.code,
+                reason=fault.reason,
             )
         )
         return answer_head(fault.status, len(body), common_lines + b"Connection: close\r\n") + body
@@ -106,7 +107,13 @@ class Api:
             seconds = time.monotonic() - arrived
             self._report.request_ended(
                 RequestEnd(
-                    request_id, "models", UNKNOWN, stream=False, status=200, ending=Ending.COMPLETE, duration=seconds
+                    request_id,
+                    "models",
+                    UNKNOWN,
+                    stream=False,
+                    status=200,
+                    ending=Ending.COMPLETE,
+                    duration_ms=milliseconds(seconds),
                 )
             )
         else:

@@ -85,10 +85,8 @@ class Metered(Struct, frozen=True):
     cost_pusd: int
 
 
-class RequestEnd(Struct, frozen=True):
-    """All that is known of a request when it is over: what one line of the log and the metrics are made of. Times in
-    seconds.
-    """
+class RequestEnd(Struct, frozen=True, omit_defaults=True):
+    """All that is known of a request when it is over; its fields are, under these names, the fields of its log line."""
 
     request_id: str
     endpoint: str
@@ -97,19 +95,25 @@ class RequestEnd(Struct, frozen=True):
     stream: bool
     status: int
     ending: Ending
-    duration: float
+    duration_ms: float
     account: str | None = None
     key_id: str | None = None
     provider: str | None = None
-    usage: Usage | None = None
-    source: UsageSource = UsageSource.NONE
-    cost_pusd: int = 0
-    attempts: int = 0
-    ttft: float | None = None
-    """From the request's arrival to the first byte of its answer."""
-    overhead: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    usage_source: UsageSource | None = None
+    cost_usd: str | None = None
+    ttft_ms: float | None = None
+    """From the request's arrival to the first byte of a stream."""
+    overhead_ms: float | None = None
     """What the gateway itself took before a provider was asked."""
-    fault: Fault | None = None
+    attempts: int | None = None
+    code: str | None = None
+    reason: str | None = None
+    """Why the gateway refused it, by the label of the metric."""
+    param: str | None = None
     upstream_id: str | None = None
     client_request_id: str | None = None
     retry_count: str | None = None

@@ -17,6 +17,7 @@ from proxy.call import Call, Ending, Outcome, RequestEnd
 from proxy.errors import Fault, Refusal
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
+from proxy.pricing import format_usd
 from proxy.refuse import refuse
 from proxy.report import Report
 from proxy.serving import Serving
@@ -158,6 +159,7 @@ class Gateway:
         call, arrived, client = admitted.call, admitted.arrived, admitted.client
         metered = meter(call, outcome)
         self._settler.settle(admitted.reservation, admitted.limits, metered)
+        usage, fault, asked_at, began_at = metered.usage, outcome.fault, outcome.asked_at, outcome.first_byte_at
         self._report.request_ended(
             RequestEnd(
                 request_id=call.request_id,
@@ -166,23 +168,26 @@ class Gateway:
                 stream=call.request.stream,
                 status=client.answered or CLIENT_CLOSED,
                 ending=outcome.ending,
-                duration=time.monotonic() - arrived,
+                duration_ms=milliseconds(time.monotonic() - arrived),
                 account=admitted.identity.account.name,
                 key_id=admitted.identity.key.key_id,
                 provider=None if outcome.target is None else outcome.target.route.provider,
-                usage=metered.usage,
-                source=metered.source,
-                cost_pusd=metered.cost_pusd,
+                prompt_tokens=usage.prompt,
+                cached_tokens=usage.cached,
+                completion_tokens=usage.completion,
+                reasoning_tokens=usage.reasoning,
+                usage_source=metered.source,
+                cost_usd=format_usd(metered.cost_pusd),
+                ttft_ms=milliseconds(began_at - arrived) if began_at is not None and call.request.stream else None,
+                overhead_ms=None if asked_at is None else milliseconds(asked_at - arrived),
                 attempts=outcome.attempts,
-                ttft=None
-                if outcome.first_byte_at is None or not call.request.stream
-                else outcome.first_byte_at - arrived,
-                overhead=None if outcome.asked_at is None else outcome.asked_at - arrived,
-                fault=outcome.fault,
+                code=None if fault is None else fault.code,
+                param=None if fault is None else fault.param,
                 upstream_id=outcome.upstream_id,
                 client_request_id=_visible(client.header("X-Client-Request-Id")),
                 retry_count=_visible(client.header("x-stainless-retry-count")),
-            )
+            ),
+            metered,
         )
 
 
@@ -202,12 +207,19 @@ def refused(
         stream=False,
         status=client.answered or CLIENT_CLOSED,
         ending=Ending.CLIENT_GONE if fault is None else Ending.REFUSED,
-        duration=duration,
+        duration_ms=milliseconds(duration),
         account=None if identity is None else identity.account.name,
         key_id=None if identity is None else identity.key.key_id,
-        fault=fault,
+        code=None if fault is None else fault.code,
+        reason=None if fault is None else fault.reason,
+        param=None if fault is None else fault.param,
         client_request_id=_visible(client.header("X-Client-Request-Id")),
     )
+
+
+def milliseconds(seconds: float) -> float:
+    """Return a duration as logs show it: to the microsecond."""
+    return round(seconds * 1_000, 3)
 
 
 def new_id() -> str:

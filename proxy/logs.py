@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable
 from typing import BinaryIO, Final, Protocol, cast
 
+import msgspec
 import orjson
 import structlog
+from msgspec.structs import asdict
 from structlog.typing import FilteringBoundLogger
 
 from proxy.call import RequestEnd
-from proxy.pricing import format_usd
 
 _MS: Final = 1_000
 _INFO: Final = 20
@@ -63,14 +64,13 @@ class ReadableRequestLog:
 
     def request(self, end: RequestEnd) -> None:
         """Write the line."""
-        self._logger.info("request", **{name: value for name, value in request_facts(end).items() if value is not None})
+        self._logger.info("request", **{name: value for name, value in asdict(end).items() if value is not None})
 
 
 class FastRequestLog:
     """The line as JSON, written with the others of one turn of the loop in one system call.
 
-    structlog's chain costs five times as much per line (measured), and this is the one line on the path of every
-    request.
+    structlog's chain costs five times as much per line (measured), and this is the one line on every request's path.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class FastRequestLog:
         self._out = out
         self._clock = clock
         self._soon = soon
-        self._worker = worker
+        self._head = b'{"event":"request","level":"info","worker":%d,"timestamp":"' % worker
         self._lines: list[bytes] = []
         self._second = 0
-        self._prefix = ""
+        self._prefix = b""
 
     def request(self, end: RequestEnd) -> None:
         """Queue the line."""
@@ -92,11 +92,9 @@ class FastRequestLog:
         now = self._clock()
         if int(now) != self._second:
             self._second = int(now)
-            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(now))
-        facts = request_facts(end)
-        facts["timestamp"] = f"{self._prefix}{int(now * _MS) % _MS:03d}Z"
-        facts["worker"] = self._worker
-        self._lines.append(orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE))
+            self._prefix = self._head + time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)).encode()
+        milliseconds = int(now * _MS) % _MS
+        self._lines.append(b'%b.%03dZ",%b\n' % (self._prefix, milliseconds, msgspec.json.encode(end)[1:]))
 
     def flush(self) -> None:
         """Write what is queued."""
@@ -104,41 +102,3 @@ class FastRequestLog:
         self._lines.clear()
         self._out.write(lines)
         self._out.flush()
-
-
-def request_facts(end: RequestEnd) -> dict[str, object]:
-    """Return what the line of a request says; tokens and cost only where a provider was asked."""
-    facts: dict[str, object] = {
-        "event": "request",
-        "level": "info",
-        "request_id": end.request_id,
-        "account": end.account,
-        "key_id": end.key_id,
-        "endpoint": end.endpoint,
-        "model": end.model,
-        "provider": end.provider,
-        "stream": end.stream,
-        "status": end.status,
-        "ending": end.ending,
-        "duration_ms": round(end.duration * _MS, 1),
-    }
-    if end.usage is not None:
-        usage = end.usage
-        facts["prompt_tokens"] = usage.prompt
-        facts["cached_tokens"] = usage.cached
-        facts["completion_tokens"] = usage.completion
-        facts["reasoning_tokens"] = usage.reasoning
-        facts["usage_source"] = end.source
-        facts["cost_usd"] = format_usd(end.cost_pusd)
-        facts["ttft_ms"] = None if end.ttft is None else round(end.ttft * _MS, 1)
-        facts["overhead_ms"] = None if end.overhead is None else round(end.overhead * _MS, 2)
-        facts["attempts"] = end.attempts
-        facts["upstream_id"] = end.upstream_id
-    if end.fault is not None:
-        facts["code"] = end.fault.code
-        facts["reason"] = end.fault.reason
-        facts["param"] = end.fault.param
-    if end.client_request_id is not None or end.retry_count is not None:
-        facts["client_request_id"] = end.client_request_id
-        facts["retry_count"] = end.retry_count
-    return facts

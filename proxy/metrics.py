@@ -4,23 +4,55 @@ Children are resolved once and kept: resolving one costs more than counting. Not
 label is ever a key, a free text or a model that is not in the catalog.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from proxy.call import RequestEnd
-from proxy.usage import Usage
+from proxy.call import Metered, RequestEnd
+from proxy.usage import UsageSource
 
 ACCOUNTS_SHOWN: Final = 1_000
 """Accounts beyond these are counted together as `other`, so that the page cannot grow without end."""
 OTHER: Final = "other"
 NO_PROVIDER: Final = "none"
+_MS: Final = 1_000
 _PUSD_PER_USD: Final = 10**12
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _OVERHEADS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SPEEDS: Final = (1, 2.5, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
 _CALLS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+
+
+class _Observed:
+    """Values for one histogram child, counted in memory; written with those of the last moment at once.
+
+    Writing into the child's buckets costs the same for one value as for a thousand.
+    """
+
+    __slots__ = ("_bounds", "_child", "_counts", "_total")
+
+    def __init__(self, child: Histogram) -> None:
+        self._child = child
+        self._bounds: list[float] = child._upper_bounds  # noqa: SLF001 - the library has no way to add many values
+        self._counts = [0] * len(self._bounds)
+        self._total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._total += value
+
+    def write(self) -> None:
+        """Write what was counted since the last time."""
+        for bucket, count in zip(self._child._buckets, self._counts, strict=True):  # noqa: SLF001 - as above
+            if count:
+                bucket.inc(count)
+        if any(self._counts):
+            self._child._sum.inc(self._total)  # noqa: SLF001 - as above
+            self._counts = [0] * len(self._bounds)
+            self._total = 0.0
 
 
 class _OfRequest:
@@ -33,10 +65,10 @@ class _OfRequest:
         self.requests = families.requests.labels(
             end.endpoint, end.model, provider, str(end.status), str(end.stream).lower()
         )
-        self.source = families.sources.labels(end.source, end.ending)
-        self.duration = families.duration.labels(end.endpoint, end.model)
-        self.ttft = families.ttft.labels(end.endpoint, end.model)
-        self.overhead = families.overhead.labels(end.endpoint, end.model)
+        self.source = families.sources.labels(end.usage_source or UsageSource.NONE, end.ending)
+        self.duration = families.observed(families.duration, end.endpoint, end.model)
+        self.ttft = families.observed(families.ttft, end.endpoint, end.model)
+        self.overhead = families.observed(families.overhead, end.endpoint, end.model)
 
 
 class _OfAccount:
@@ -49,7 +81,7 @@ class _OfAccount:
             families.tokens.labels(*account, model, kind) for kind in ("prompt", "cached", "completion", "reasoning")
         )
         self.cost = families.cost.labels(*account, model)
-        self.speed = families.speed.labels(model)
+        self.speed = families.observed(families.speed, model)
 
 
 class Metrics:
@@ -63,7 +95,8 @@ class Metrics:
         self._accounts: set[str] = set()
         self._of_request: dict[tuple[object, ...], _OfRequest] = {}
         self._of_account: dict[tuple[str, str], _OfAccount] = {}
-        self._of_call: dict[str, Histogram] = {}
+        self._of_call: dict[str, _Observed] = {}
+        self._observed: dict[tuple[Histogram, tuple[str, ...]], _Observed] = {}
         self._of_attempt: dict[tuple[str, str], Counter] = {}
         self._unwritten: dict[Counter, float] = {}
         self._reachable: dict[str, bool] = {}
@@ -106,24 +139,24 @@ class Metrics:
         self.flight(0, 0)
         self.store_up(up=False)
 
-    def request_ended(self, end: RequestEnd) -> None:
-        """Count a request that is over."""
-        kind = (end.endpoint, end.model, end.provider, end.status, end.stream, end.source, end.ending)
+    def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
+        """Count a request that is over; `metered` says what it used, if it was admitted."""
+        kind = (end.endpoint, end.model, end.provider, end.status, end.stream, end.usage_source, end.ending)
         child = self._of_request.get(kind)
         if child is None:
             child = self._of_request[kind] = _OfRequest(self, end)
         self._add(child.requests, 1)
-        if end.fault is not None and end.fault.reason is not None:
-            self.refused.labels(end.fault.reason).inc()
-        if end.usage is None:
+        if end.reason is not None:
+            self.refused.labels(end.reason).inc()
+        if metered is None:
             return
         self._add(child.source, 1)
-        child.duration.observe(end.duration)
-        if end.overhead is not None:
-            child.overhead.observe(end.overhead)
-        if end.ttft is not None:
-            child.ttft.observe(end.ttft)
-        self._count_usage(end, end.usage)
+        child.duration.observe(end.duration_ms / _MS)
+        if end.overhead_ms is not None:
+            child.overhead.observe(end.overhead_ms / _MS)
+        if end.ttft_ms is not None:
+            child.ttft.observe(end.ttft_ms / _MS)
+        self._count_usage(end, metered)
 
     def flight(self, requests: int, streams: int) -> None:
         """Show how many requests, and how many of them streams, are under way."""
@@ -150,8 +183,15 @@ class Metrics:
         """Note how long a call to the store took."""
         child = self._of_call.get(call)
         if child is None:
-            child = self._of_call[call] = self._store_calls.labels(call)
+            child = self._of_call[call] = self.observed(self._store_calls, call)
         child.observe(seconds)
+
+    def observed(self, family: Histogram, *labels: str) -> _Observed:
+        """Return where to put the values of one child of a family."""
+        key = (family, labels)
+        if key not in self._observed:
+            self._observed[key] = _Observed(family.labels(*labels))
+        return self._observed[key]
 
     def flush(self) -> None:
         """Write what was counted since the last time to the page; what is not written yet is lost if the process is
@@ -160,6 +200,8 @@ class Metrics:
         unwritten, self._unwritten = self._unwritten, {}
         for child, amount in unwritten.items():
             child.inc(amount)
+        for observed in self._observed.values():
+            observed.write()
 
     def _add(self, child: Counter, amount: float) -> None:
         """Count in memory: ten times cheaper than in the file that the page is made of, which is written ten times a
@@ -167,7 +209,8 @@ class Metrics:
         """
         self._unwritten[child] = self._unwritten.get(child, 0) + amount
 
-    def _count_usage(self, end: RequestEnd, usage: Usage) -> None:
+    def _count_usage(self, end: RequestEnd, metered: Metered) -> None:
+        usage = metered.usage
         child = self._account_child(end.account or OTHER, end.model)
         if usage.prompt:
             self._add(child.prompt, usage.prompt)
@@ -177,10 +220,10 @@ class Metrics:
             self._add(child.completion, usage.completion)
         if usage.reasoning:
             self._add(child.reasoning, usage.reasoning)
-        if end.cost_pusd:
-            self._add(child.cost, end.cost_pusd / _PUSD_PER_USD)
-        if usage.completion and end.stream and end.ttft is not None and end.duration > end.ttft:
-            child.speed.observe(usage.completion / (end.duration - end.ttft))
+        if metered.cost_pusd:
+            self._add(child.cost, metered.cost_pusd / _PUSD_PER_USD)
+        if usage.completion and end.ttft_ms is not None and end.duration_ms > end.ttft_ms:
+            child.speed.observe(usage.completion / (end.duration_ms - end.ttft_ms) * _MS)
         if usage.inconsistent and end.provider is not None:
             self._inconsistent.labels(end.provider).inc()
 

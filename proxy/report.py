@@ -4,7 +4,7 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from proxy.call import Call, RequestEnd, Target
+from proxy.call import Call, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.wire.upstream_error import UpstreamError, scrub
@@ -22,9 +22,9 @@ class Report:
         self._requests = requests
         self._logger = logger
 
-    def request_ended(self, end: RequestEnd) -> None:
-        """Count a request that is over, and leave its line."""
-        self._metrics.request_ended(end)
+    def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
+        """Count a request that is over, and leave its line; `metered` if it was admitted."""
+        self._metrics.request_ended(end, metered)
         self._requests.request(end)
 
     def attempt(self, call: Call, target: Target, error: UpstreamError | None) -> None:

@@ -44,7 +44,8 @@ class DataDir:
         """Make the directory, private to its owner, if it is not there."""
         data = cls(root.resolve())
         try:
-            data.files.mkdir(mode=0o700, parents=True, exist_ok=True)
+            data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            data.files.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StoreUnavailable(
                 f"the data directory {data.root} cannot be used ({error.strerror}): make it writable for this user, "

@@ -5,9 +5,11 @@ missing or private to the provider is changed. Pure.
 """
 
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
@@ -15,7 +17,6 @@ from proxy.wire.json import Malformed, RawObject
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in
 
 MAX_ID: Final = 128
-FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
 FAILED: Final = frozenset({"error", "abort"})
 _RENAMED: Final = {
     "eos": "stop", "eos_token": "stop", "end_turn": "stop", "stop_sequence": "stop", "complete": "stop",
@@ -26,53 +27,60 @@ _RENAMED: Final = {
 }  # fmt: skip
 _TEXT_FIELDS: Final = ("content", "refusal")
 _REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
-_AS_IT_IS: Final = frozenset(json.encode(reason) for reason in FINISH_REASONS)
 _EMPTY_STRING: Final = Raw(b'""')
 _FUNCTION: Final = Raw(b'"function"')
 
 
+class _PlainMessage(Struct):
+    role: Literal["assistant"]
+    content: Raw
+    tool_calls: Raw = Raw()
+
+
+class _PlainChoice(Struct):
+    """A choice in the form that clients get: it is passed on as the bytes that came."""
+
+    index: int
+    message: _PlainMessage
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+_plain_choices: Final = msgspec.json.Decoder(list[_PlainChoice])
+
+
 class ChatAnswer(Struct, frozen=True):
-    """A completion that can be served: its normalised fields, and the provider's usage if it told one that can be
-    true.
-    """
+    """A completion that can be served: its normalised fields, and the usage if the provider told a possible one."""
 
     fields: RawObject
-    choices: list[RawObject]
+    choices: Raw
+    """The normalised choices, as a JSON array."""
     upstream_id: str | None
     usage: Usage | None
+    disguise: json.Disguise | None = None
 
     def output_bytes(self) -> int:
-        """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names and
-        arguments.
-        """
-        return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in self.choices)
+        """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names, arguments."""
+        choices = json.split_list(self.choices)
+        return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
 
 
 def read_answer(
     body: bytes, *, new_id: Callable[[], str], strip_fields: Collection[str] = (), completion_from_total: bool = False
 ) -> ChatAnswer:
     """Read a provider's body; raises `UpstreamError` if it is an error in a 200, or no completion at all."""
-    fields = _split(body.lstrip())
-    raw_choices = fields.get("choices")
+    fields, disguise = _split(body.lstrip())
     try:
-        choices = (
-            [_choice(choice, new_id) for choice in json.split_list(raw_choices)] if raw_choices is not None else []
-        )
+        choices = _choices(fields.get("choices"), new_id)
         usage_raw = fields.get("usage")
-        usage = (
-            None
-            if usage_raw is None
-            else read_usage(json.decode(usage_raw), completion_from_total=completion_from_total)
-        )
+        told = None if usage_raw is None else json.decode(usage_raw)
     except Malformed:
         raise bad_answer("its choices are not those of a chat completion") from None
-    if not choices:
-        raise bad_answer("it holds no choices")
-    upstream_id = valid_id(fields.get("id"))
-    kept = {name: value for name, value in fields.items() if name not in strip_fields}
-    answer = ChatAnswer(kept, choices, upstream_id, usage)
+    usage = read_usage(told, completion_from_total=completion_from_total)
+    if strip_fields:
+        fields = {name: value for name, value in fields.items() if name not in strip_fields}
+    answer = ChatAnswer(fields, choices, valid_id(fields.get("id")), usage, disguise)
     if usage is not None and usage.prompt == 0 and usage.completion == 0 and answer.output_bytes() > 0:
-        return ChatAnswer(kept, choices, upstream_id, None)
+        return replace(answer, usage=None)
     return answer
 
 
@@ -89,7 +97,8 @@ def write_answer(answer: ChatAnswer, *, model: str, usage: Usage, now: int, new_
         "choices": answer.choices,
         "usage": usage.as_chat(),
     }
-    return json.encode({**first, **{name: value for name, value in fields.items() if name not in first}})
+    body = json.encode({**first, **{name: value for name, value in fields.items() if name not in first}})
+    return answer.disguise.take_off(body) if answer.disguise else body
 
 
 def valid_id(raw: Raw | None) -> str | None:
@@ -129,30 +138,44 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
     return calls
 
 
-def _split(body: bytes) -> RawObject:
+def _split(body: bytes) -> tuple[RawObject, json.Disguise | None]:
+    disguise = None
     try:
         fields = json.split_object(body)
     except Malformed:
         disguise = json.Disguise(body)
         try:
-            if not disguise:
-                raise
-            fields = {
-                name: Raw(disguise.take_off(bytes(raw)))
-                for name, raw in json.split_object(disguise.put_on(body)).items()
-            }
+            fields = json.split_object(disguise.put_on(body))
         except Malformed:
             if (error := error_in(body)) is not None:
                 raise UpstreamError(error) from None
             raise bad_answer("it is not JSON") from None
     if (error := error_in(fields)) is not None:
         raise UpstreamError(error)
-    return fields
+    return fields, disguise
+
+
+def _choices(raw: Raw | None, new_id: Callable[[], str]) -> Raw:
+    """Normalise the choices; those of most servers need nothing and stay the bytes that came."""
+    if raw is None:
+        raise bad_answer("it holds no choices")
+    try:
+        plain = _plain_choices.decode(raw)
+        if plain and all(_is_plain(choice.message) for choice in plain):
+            return raw
+    except msgspec.DecodeError:
+        pass
+    choices = [_choice(choice, new_id) for choice in json.split_list(raw)]
+    if not choices:
+        raise bad_answer("it holds no choices")
+    return Raw(json.encode(choices))
+
+
+def _is_plain(message: _PlainMessage) -> bool:
+    return bytes(message.content).startswith(b'"') and not bytes(message.tool_calls)
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
-    if "message" in choice and bytes(choice.get("finish_reason", _EMPTY_STRING)) in _AS_IT_IS and _is_plain(choice):
-        return choice
     message = json.split_object(bytes(choice["message"])) if "message" in choice else {}
     calls_raw = message.pop("tool_calls", None)
     calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
@@ -174,20 +197,6 @@ def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
         "finish_reason": Raw(json.encode(reason)),
         **rest,
     }
-
-
-def _is_plain(choice: RawObject) -> bool:
-    """Tell whether a choice is a text message in the form that clients get, so that it can be passed as it is."""
-    raw = bytes(choice["message"])
-    if b"tool_calls" in raw or "index" not in choice:
-        return False
-    message = json.split_object(raw)
-    content = message.get("content")
-    return (
-        content is not None
-        and bytes(content).startswith(b'"')
-        and bytes(message.get("role", _EMPTY_STRING)) == b'"assistant"'
-    )
 
 
 def _message_bytes(message: RawObject) -> int:

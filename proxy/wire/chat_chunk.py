@@ -92,7 +92,7 @@ def set_role(choice: RawObject, *, first: bool) -> bool:
 def chunks_of_answer(answer: ChatAnswer, head: Callable[[list[dict[str, object]]], bytes]) -> list[bytes]:
     """Turn a whole completion into the events of a stream, two a choice; `head` writes a chunk around choices."""
     out = []
-    for choice in answer.choices:
+    for choice in json.split_list(answer.choices):
         message = json.split_object(bytes(choice["message"]))
         if "tool_calls" in message:
             calls = json.split_list(message["tool_calls"])

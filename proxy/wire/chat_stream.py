@@ -309,7 +309,7 @@ class ChatStream:
         self.upstream_id = answer.upstream_id
         self._created = created(answer.fields.get("created"), plan.now)
         self._reported = answer.usage
-        self._seen = self._finished = {index_of(choice) for choice in answer.choices}
+        self._seen = self._finished = {index_of(choice) for choice in json.split_list(answer.choices)}
         chunks = chunks_of_answer(answer, self._chunk)
         self._output.add(b"".join(chunks))
         return b"".join(chunks) + self._close()

@@ -73,6 +73,8 @@ def error_in(body: bytes | RawObject) -> ErrorBody | None:
     except (Malformed, IndexError):
         return None
     raw = body.get("error")
+    if raw is None and "message" not in body:
+        return None  # nearly every answer
     if raw is not None and bytes(raw) not in {b"null", b"false", b"0", b'""', b"{}", b"[]"}:
         return _read(json.decode(raw))
     if json.text_of(body.get("object")) == "error":

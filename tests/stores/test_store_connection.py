@@ -12,6 +12,7 @@ from redis.asyncio.connection import SSLConnection
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection, connect_store
+from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
 from proxy.stores.scripts import Script, load_script
 from proxy.stores.server import Server
@@ -32,8 +33,9 @@ async def connected(url, **options):
 
 @pytest.fixture
 def own_server(tmp_path):
-    """A server that the test may hurt."""
+    """A server that the test may hurt; it writes before it answers, so that nothing is lost when it is killed."""
     server = EmbeddedStore.start(tmp_path / "data")
+    assert ask(server.path, b"CONFIG SET appendfsync always") == b"+OK\r\n"
     yield server
     server.stop()
 

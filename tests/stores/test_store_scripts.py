@@ -50,7 +50,7 @@ def take(server: Redis, limit: int, steps: Sequence[tuple[int, int]], tat: float
     return [int(wait) for wait in waits], float(last)
 
 
-@pytest.mark.parametrize("limit", [1, 7, 60, 500, 999, 15_000])
+@pytest.mark.parametrize("limit", [1, 7, 11, 13, 60, 500, 999, 15_000])
 def test_a_limit_admits_exactly_its_number_at_once(server, limit):
     waits, _ = take(server, limit, [(NOW, 1)] * (limit + 1))
 

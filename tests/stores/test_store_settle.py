@@ -64,15 +64,17 @@ async def test_using_far_more_than_the_rate_locks_nobody_out_for_longer_than_a_w
     assert 50_000 < refusal.retry_after_ms <= 60_000
 
 
-async def test_what_came_back_by_itself_is_not_given_back_twice(desk):
-    limits = Limits(tokens_per_minute=6000)
-    await desk.admit(limits, tokens=6000)
+async def test_a_hold_that_came_back_by_itself_makes_no_credit_for_others(desk):
+    limits = Limits(tokens_per_minute=600)
+    await desk.admit(limits, "req_1", tokens=600)
     await desk.rewind("tokens_tat", 60_000)
-    await settled(desk, Hold("req_1", 6000, 0), tokens=0, limits=limits)
+    await desk.admit(limits, "req_2", tokens=0)
 
-    await desk.admit(limits, "req_2", tokens=6000)
+    await settled(desk, Hold("req_1", 600, 0), tokens=0, limits=limits)
+    await settled(desk, Hold("req_2", 0, 0), tokens=300, limits=limits)
 
-    assert isinstance(await desk.admit(limits, "req_3", tokens=1000), LimitReached)
+    left = (await desk.limits.use("acme", limits)).limits[Limit.TOKENS_PER_MINUTE].remaining
+    assert 300 <= left < 400
 
 
 async def test_a_request_that_held_nothing_is_settled(desk):
@@ -211,6 +213,17 @@ async def test_a_new_month_begins_with_nothing_spent_and_the_total_goes_on(desk)
     await settled(desk, Hold("req_2", 0, 200), 0, 150, limits)
     assert (await desk.limits.use("acme", limits)).spent_nusd == 150
     assert (await desk.limits.use("acme", Limits(budget_per=Period.TOTAL))).spent_nusd == 1050
+
+
+@pytest.mark.parametrize("period", [Period.DAY, Period.MONTH])
+async def test_in_a_new_period_nothing_is_spent_even_before_anything_is_settled(desk, period):
+    await desk.admit(ALL, tokens=900, nusd=900)
+    await settled(desk, Hold("req_1", 900, 900), 900, 900)
+
+    await desk.put(day=await desk.counter("day") - 40, month=202001)
+
+    use = await desk.limits.use("acme", Limits(tokens_per_day=1000, budget_nusd=1000, budget_per=period))
+    assert (use.limits[Limit.TOKENS_PER_DAY].used, use.spent_nusd) == (0, 0)
 
 
 async def test_the_use_of_an_account_that_did_nothing(desk):
