@@ -16,11 +16,13 @@ FAILED: Final = 1
 WRONG: Final = 2
 
 
-def serve(config: Path, workers: int | None = None, on_ready: OnReady | None = None) -> int:
-    """Run the gateway until it is told to stop; returns the exit code."""
+def serve(
+    config: Path, workers: int | None = None, on_ready: OnReady | None = None, *, in_terminal: bool = False
+) -> int:
+    """Run the gateway until it is told to stop (`in_terminal`: or its terminal is closed); returns the exit code."""
 
     async def run() -> None:
-        await Supervisor(config, workers, make_logger()).run(on_ready)
+        await Supervisor(config, workers, make_logger(), in_terminal=in_terminal).run(on_ready)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

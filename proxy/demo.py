@@ -71,7 +71,7 @@ def demo(port: int, real: bool) -> int:  # noqa: FBT001 - the two words of the c
                 key = await _make_key(supervisor.store_url)
                 print(_banner(supervisor, key, shown, real=real), flush=True)
 
-            return serve(config, 1, ready)
+            return serve(config, 1, ready, in_terminal=True)
         finally:
             if model is not None:
                 model[0].terminate()

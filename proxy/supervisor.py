@@ -70,8 +70,11 @@ class WorkerProcess:
 class Supervisor:
     """Runs one gateway."""
 
-    def __init__(self, config: Path, workers: int | None, logger: "FilteringBoundLogger") -> None:
-        """Read the configuration. Raises `ConfigurationError`."""
+    def __init__(
+        self, config: Path, workers: int | None, logger: "FilteringBoundLogger", *, in_terminal: bool = False
+    ) -> None:
+        """Read the configuration. Raises `ConfigurationError`. `in_terminal`: stop when the terminal is closed."""
+        self._in_terminal = in_terminal
         self._config = config
         self._logger = logger
         self.configuration = load(config, os.environ)
@@ -92,7 +95,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        loop.add_signal_handler(signal.SIGHUP, self.stop if self._in_terminal else self.reload)
         settings = self.configuration.settings
         async with contextlib.AsyncExitStack() as stack:
             metrics_files = Path(stack.enter_context(TemporaryDirectory(prefix="aion-proxy-metrics-")))
@@ -107,7 +110,7 @@ class Supervisor:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, admin_listener).start()
-            stack.push_async_callback(self._stop_workers)
+            stack.push_async_callback(self._stop_workers, listener)
             for slot in range(self._worker_count):
                 self._spawn(self._keep_worker(slot, listener, metrics_files))
             await self._until_ready()
@@ -225,11 +228,13 @@ class Supervisor:
             message = "no worker came up in time; the log lines before this one say why"
             raise CannotStart(message) from None
 
-    async def _stop_workers(self) -> None:
+    async def _stop_workers(self, listener: socket.socket) -> None:
+        """Have the workers finish; nobody can connect any more, rather than connect and never be answered."""
         grace = self.configuration.settings.server.stop_grace
         self._stopping.set()
         for worker in self._workers.values():
             worker.tell(Stop(grace))
+        listener.close()
         try:
             async with asyncio.timeout(grace + STOP_MARGIN):
                 await asyncio.gather(*(worker.process.wait() for worker in list(self._workers.values())))

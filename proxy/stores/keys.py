@@ -72,7 +72,7 @@ class RedisKeys:
     async def change_account(self, account: Account) -> Account | None:
         """Store `plan`, `disabled` and `overrides` under a new version, which the next admission of every gateway sees.
 
-        Returns the record as it is then; None if there is no such account.
+        Nothing is written if `version` is not the stored one. Returns the record as it is then; None if there is none.
         """
         args = account_fields(account)
         values = await self._connection.script(self._change_account, (_account_name(account.name),), args)

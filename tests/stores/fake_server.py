@@ -64,11 +64,22 @@ class FakeServer:
 @contextlib.asynccontextmanager
 async def fake_server(tmp_path: Path, answer: Answer = echo, **options: bytes) -> AsyncIterator[FakeServer]:
     path = tmp_path / "fake.sock"
+    others = asyncio.all_tasks()
     fake = FakeServer(f"unix://{path}", answer, **options)
     server = await asyncio.start_unix_server(fake.serve, path)
     try:
         yield fake
     finally:
-        fake.cut()
         server.close()
         await server.wait_closed()
+        # A client may have come at the last moment: its task begins after the listening socket is closed.
+        for _ in range(1000):
+            fake.cut()
+            if not still_serving(asyncio.all_tasks() - others):
+                break
+            await asyncio.sleep(0.001)
+
+
+def still_serving(tasks: set[asyncio.Task[object]]) -> bool:
+    """Whether one of the fake's own tasks is still there; what a failed test left running is not its business."""
+    return any("serve" in repr(task) or "_accept_connection2" in repr(task) for task in tasks)

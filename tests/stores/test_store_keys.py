@@ -55,10 +55,18 @@ async def test_accounts_of_all_shards_are_listed_by_name(keys):
 async def test_a_change_has_a_new_version_and_leaves_the_rest(keys):
     await keys.create_account(ACCOUNT)
 
-    changed = await keys.change_account(Account("acme", None, disabled=True, version=55, created_ms=99))
+    changed = await keys.change_account(Account("acme", None, disabled=True, version=1, created_ms=99))
 
     assert changed == Account("acme", None, disabled=True, version=2, created_ms=7, overrides={})
     assert await keys.account("acme") == changed
+
+
+async def test_a_change_of_an_old_version_changes_nothing(keys):
+    await keys.create_account(ACCOUNT)
+    first = await keys.change_account(replace(ACCOUNT, disabled=True))
+
+    assert await keys.change_account(replace(ACCOUNT, plan=None)) == first
+    assert await keys.account("acme") == first
 
 
 async def test_a_key_is_read_as_it_was_stored(keys):
