@@ -80,6 +80,7 @@ class Gateway:
         """Serve `POST /v1/chat/completions`. Raises `Refusal` for what ends a request before its account is known."""
         now = self._wall_clock()
         identity = await authenticate(client.authorizations(), self._memory, self._keys, now_ms=int(now * 1000))
+        call = None
         try:
             limit = serving.settings.server.max_body
             call = await accept(client, request_id, identity, serving.catalog, max_body=limit, now=int(now))
@@ -88,7 +89,7 @@ class Gateway:
                 call, identity, self._limits, serving.limits_of, default_hold=hold
             )
         except Refusal as refusal:
-            self._refused(client, request_id, identity, refusal, arrived)
+            self._refused(client, request_id, identity, refusal, arrived, call)
             return
         self._settler.opened(reservation)
         admitted = _Admitted(call, client, identity, reservation, limits, arrived)
@@ -116,7 +117,13 @@ class Gateway:
         return await self._settler.flush(seconds)
 
     def _refused(
-        self, client: ClientRequest, request_id: str, identity: Identity, refusal: Refusal, arrived: float
+        self,
+        client: ClientRequest,
+        request_id: str,
+        identity: Identity,
+        refusal: Refusal,
+        arrived: float,
+        call: Call | None,
     ) -> None:
         lines = self._rates.get(identity.account.name, b"")
         if isinstance(refusal, NotAdmitted):
@@ -126,7 +133,7 @@ class Gateway:
                 lines = rate_limit_lines(refusal.remaining)
         refuse(client, refusal.fault, request_id, lines)
         self._report.request_ended(
-            refused(client, request_id, "chat", refusal.fault, time.monotonic() - arrived, identity)
+            refused(client, request_id, "chat", refusal.fault, time.monotonic() - arrived, identity, call)
         )
 
     def _rate_lines(self, identity: Identity, reservation: Reservation) -> bytes:
@@ -198,13 +205,16 @@ def refused(
     fault: Fault | None,
     duration: float,
     identity: Identity | None = None,
+    call: Call | None = None,
 ) -> RequestEnd:
-    """Describe the end of a request that no provider was asked about; without a fault, its client left."""
+    """Describe the end of a request that no provider was asked about; without a fault, its client left. `call` if the
+    request was understood.
+    """
     return RequestEnd(
         request_id=request_id,
         endpoint=endpoint,
-        model="unknown",
-        stream=False,
+        model="unknown" if call is None else call.model.id,
+        stream=call is not None and call.request.stream,
         status=client.answered or CLIENT_CLOSED,
         ending=Ending.CLIENT_GONE if fault is None else Ending.REFUSED,
         duration_ms=milliseconds(duration),
@@ -214,6 +224,7 @@ def refused(
         reason=None if fault is None else fault.reason,
         param=None if fault is None else fault.param,
         client_request_id=_visible(client.header("X-Client-Request-Id")),
+        retry_count=_visible(client.header("x-stainless-retry-count")),
     )
 
 

@@ -5,13 +5,14 @@ dashboard and its API belong on this port too.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Metric, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 Reasons = Callable[[], list[str]]
 """Why requests would not be served now; empty if they would."""
@@ -62,8 +63,27 @@ def admin_application(own: OwnMetrics, workers_files: Path, reasons: Reasons) ->
 def metrics_page(own: OwnMetrics, workers_files: Path) -> bytes:
     """Collect the page: what all workers wrote to their files, and the supervisor's own families."""
     of_workers = CollectorRegistry()
-    MultiProcessCollector(of_workers, path=str(workers_files))  # type: ignore[no-untyped-call] # registers itself
+    of_workers.register(_OfWorkers(workers_files))
     return generate_latest(of_workers) + generate_latest(own.registry)
+
+
+class _OfWorkers(Collector):
+    """The families of all workers, each file with the others."""
+
+    def __init__(self, files: Path) -> None:
+        self._files = files
+
+    def collect(self) -> Iterable[Metric]:
+        """Leave out a file that a worker has just made and not written to yet: the library cannot read it."""
+        files = [str(file) for file in self._files.glob("*.db") if _size(file)]
+        return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:  # of a worker that has just been forgotten
+        return 0
 
 
 def forget_worker(workers_files: Path, slot: int) -> None:

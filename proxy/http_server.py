@@ -11,9 +11,9 @@ from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
 from aiohttp.web import BaseRequest, RequestPayloadError
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.errors import ErrorType, Fault, Refusal, invalid_request
 from proxy.wire.headers import answer_head, stream_head
@@ -23,13 +23,15 @@ WRITE_HIGH_WATER: Final = 64 * 1024
 READ_BUFFER: Final = 64 * 1024
 KEEP_ALIVE_SECONDS: Final = 75.0
 BODY_SECONDS: Final = 30.0
-"""How long a client may pause while it sends its body."""
+"""How long a client has for its body, and a second more for every `BODY_RATE` bytes that have come."""
+BODY_RATE: Final = 4 * 1024
 LINGER_SECONDS: Final = 1.0
 _CODINGS: Final = frozenset(
     {"identity", "gzip", "deflate"} | ({"br"} if HAS_BROTLI else set()) | ({"zstd"} if HAS_ZSTD else set())
 )
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
+_VERSIONS: Final = frozenset({(1, 0), (1, 1)})
 
 
 class Sent:
@@ -84,8 +86,9 @@ class ClientRequest:
 
     @property
     def path(self) -> str:
-        """The target without its query, still percent-encoded."""
-        return self._request._message.path.partition("?")[0]  # noqa: SLF001 - as above
+        """The target without its query, still percent-encoded, also where the client named the host before it."""
+        path = self._request._message.path.partition("?")[0]  # noqa: SLF001 - as above
+        return path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
 
     def header(self, name: str) -> str | None:
         """Return a header's first value."""
@@ -109,7 +112,7 @@ class ClientRequest:
             self.keep_alive = False
             raise _too_large(limit)
         content = self._request.content
-        if content.is_eof():
+        if content.is_eof() and content.exception() is None:
             data = content.read_nowait()
             if len(data) > limit:
                 raise _too_large(limit)
@@ -121,9 +124,10 @@ class ClientRequest:
     async def _read(self, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
+        begun = asyncio.get_running_loop().time()
         try:
             while not self._request.content.at_eof():
-                async with asyncio.timeout(BODY_SECONDS):
+                async with asyncio.timeout_at(begun + BODY_SECONDS + size / BODY_RATE):
                     part = await self._request.content.readany()
                 size += len(part)
                 if size > limit:
@@ -145,6 +149,9 @@ class ClientRequest:
     def answer(self, status: int, body: bytes, lines: bytes = b"") -> None:
         """Send a whole answer; a HEAD request gets its head alone."""
         self.answered = status
+        if not self._request.content.is_eof():  # refused before it was read: where the next request begins is not known
+            self.keep_alive = False
+        self._protocol.flow = None  # a stream that failed before it began is not to be paused any more
         head = answer_head(status, len(body), self._lines(lines))
         self._write(head if self._request.method == "HEAD" else head + body)
 
@@ -188,6 +195,11 @@ class ClientRequest:
         if self._protocol.writing_paused:
             pause()
 
+    def drop(self) -> None:
+        """Close the connection at once; what was not read yet is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def sent(self) -> Sent:
         """Return what aiohttp wants to know when the answer is complete."""
         return Sent(keep_alive=self.keep_alive)
@@ -227,6 +239,20 @@ class Connection(RequestHandler):
         """Bound what waits for a slow client."""
         cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_HIGH_WATER)
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; then do what aiohttp leaves undone about what it should not have been."""
+        super().data_received(data)
+        if not self._messages:
+            return
+        message, payload = self._messages[-1]
+        if isinstance(message, _ErrInfo):
+            # The handler of the request before waits for the rest of its body, and there is none that can be read.
+            if self._current_request is not None and not self._current_request.content.is_eof():
+                self._current_request.content.set_exception(RequestPayloadError("broken framing"))
+        elif message.version not in _VERSIONS:
+            error = BadStatusLine("another version of HTTP")
+            self._messages[-1] = (_ErrInfo(status=error.code, exc=error, message=error.message), payload)
 
     def pause_writing(self) -> None:
         """Pass back-pressure on to the provider."""

@@ -165,13 +165,15 @@ class Metrics:
             self._in_flight.set(requests)
             self._streams.set(streams)
 
-    def attempt(self, provider: str, outcome: str, *, reachable: bool) -> None:
-        """Count one call to a provider; `outcome` is `ok` or the code of its failure."""
+    def attempt(self, provider: str, outcome: str, *, reachable: bool | None) -> None:
+        """Count one call to a provider; `outcome` is `ok`, the code of its failure, or an ending of ours, which tells
+        nothing (None) of whether it can be reached.
+        """
         child = self._of_attempt.get((provider, outcome))
         if child is None:
             child = self._of_attempt[provider, outcome] = self._attempts.labels(provider, outcome)
         self._add(child, 1)
-        if self._reachable.get(provider) is not reachable:
+        if reachable is not None and self._reachable.get(provider) is not reachable:
             self._reachable[provider] = reachable
             self._upstream_up.labels(provider).set(reachable)
 

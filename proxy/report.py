@@ -4,9 +4,10 @@ from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
-from proxy.call import Call, Metered, RequestEnd, Target
+from proxy.call import Call, Ending, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
+from proxy.providers import Provider
 from proxy.wire.upstream_error import UpstreamError, scrub
 
 _SERVER_ERROR: Final = 500
@@ -36,7 +37,8 @@ class Report:
         reachable = error.status is not None or error.kind not in _UNREACHABLE
         self._metrics.attempt(provider, error.kind, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
-        said = scrub(error.body.message, ()) if error.status is None or error.status >= _SERVER_ERROR else ""
+        own_words = error.status is None or error.status >= _SERVER_ERROR
+        said = scrub(error.body.message, _secrets(target.provider)) if own_words else ""
         self._logger.warning(
             "upstream attempt failed",
             request_id=call.request_id,
@@ -47,6 +49,17 @@ class Report:
             said=said,
         )
 
+    def interrupted(self, call: Call, target: Target, ending: Ending) -> None:
+        """Count a call to a provider that this side ended; the request's own line says the rest."""
+        del call
+        self._metrics.attempt(target.route.provider, ending.value, reachable=None)
+
     def bug(self, request_id: str, error: BaseException, where: list[str]) -> None:
         """Log a bug by its name and the places it passed; values could hold what a client sent."""
         self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=where)
+
+
+def _secrets(provider: Provider) -> tuple[str, ...]:
+    """Return what a provider knows and no log may hold: its key, and the values of the operator's own headers."""
+    values = [value.get_secret_value() for value in provider.headers.values()]
+    return (*values, *(() if provider.api_key is None else (provider.api_key.get_secret_value(),)))

@@ -67,12 +67,13 @@ async def admit(
 def hold_for(call: Call, limits: Limits, default_hold: int) -> Hold:
     """Estimate the most that a call uses: its prompt by size, its output by what it allows, else by the default hold.
 
-    A default never asks for more than a whole minute's tokens: the account could then never call at all.
+    What it allows is held only as far as the model can go: a number from outside must not outgrow the store's. A
+    default never asks for more than a whole minute's tokens: the account could then never call at all.
     """
     request = call.request
     prompt = tokens_of(request.prompt_bytes, call.model.estimate_bytes_per_token)
     if request.max_tokens is not None:
-        output = request.max_tokens * request.choices
+        output = min(request.max_tokens, call.model.max_completion_tokens) * request.choices
     else:
         output = default_hold * request.choices
         if limits.tokens_per_minute is not None:

@@ -15,8 +15,9 @@ from proxy.call import Call, Ending, Outcome, Target
 from proxy.errors import ErrorType, Fault
 from proxy.providers import OnDisconnect
 from proxy.upstream.connections import UpstreamConnection
+from proxy.upstream.exchange import STOPPING, Answer
 from proxy.upstream.providers import Upstream
-from proxy.upstream.pump import Answer, ClientStream, Pump
+from proxy.upstream.pump import ClientStream, Pump
 from proxy.usage import UsageSource
 from proxy.wire.chat_answer import read_answer, write_answer
 from proxy.wire.chat_request import upstream_body
@@ -47,6 +48,9 @@ class Watch(Protocol):
 
     def attempt(self, call: Call, target: Target, error: UpstreamError | None) -> None:
         """Take note; `error` is None if the target answered."""
+
+    def interrupted(self, call: Call, target: Target, ending: Ending) -> None:
+        """Take note of one that was not the target's to end: the client left, or the gateway is stopping."""
 
 
 class Forwarder(Struct, frozen=True):
@@ -85,6 +89,9 @@ async def forward(
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
+            if error.kind == STOPPING:
+                forwarder.watch.interrupted(call, target, Ending.CANCELLED)
+                return replace(outcome, ending=Ending.CANCELLED, fault=_stopping()), None
             forwarder.watch.attempt(call, target, error)
             last = error
             if not may_try_next(error):
@@ -92,6 +99,8 @@ async def forward(
         else:
             if served[0].ending is Ending.COMPLETE:
                 forwarder.watch.attempt(call, target, None)
+            elif served[0].ending is Ending.CLIENT_GONE:
+                forwarder.watch.interrupted(call, target, Ending.CLIENT_GONE)
             return served
     if last is None or outcome.target is None:
         return replace(outcome, fault=_no_route()), None
@@ -187,6 +196,9 @@ class _Attempt(Struct, frozen=True):
         )
 
     def _error_events(self, error: UpstreamError) -> bytes:
+        if error.kind == STOPPING:
+            self.forwarder.watch.interrupted(self.call, self.target, Ending.CANCELLED)
+            return error_event(_stopping(), self.call.request_id)
         self.forwarder.watch.attempt(self.call, self.target, error)
         return error_event(stream_fault(error), self.call.request_id)
 
@@ -220,7 +232,7 @@ class _Attempt(Struct, frozen=True):
         if isinstance(exchange, Pump):
             gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
         finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
-        if finished or self.target.provider.on_disconnect is OnDisconnect.DRAIN:
+        if finished or exchange.over or self.target.provider.on_disconnect is OnDisconnect.DRAIN:
             exchange.leave()
             return gone, exchange
         exchange.abort()
@@ -264,6 +276,11 @@ def stream_outcome(outcome: Outcome, ending: Ending, pump: Pump) -> Outcome:
         upstream_id=pump.stream.upstream_id,
         first_byte_at=pump.first_byte_at,
     )
+
+
+def _stopping() -> Fault:
+    message = "The gateway is stopping; try again."
+    return Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=1_000)
 
 
 def _no_route() -> Fault:

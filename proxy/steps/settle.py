@@ -43,12 +43,13 @@ class Settler:
     """Keeps every open reservation of one worker until the store has taken its settlement."""
 
     def __init__(self, store: SettlingStore, on_trouble: Callable[[str], None]) -> None:
-        """Settle with `store`; `on_trouble` hears why a settlement had to wait."""
+        """Settle with `store`; `on_trouble` hears why settlements have to wait, once until they go through again."""
         self._store = store
         self._on_trouble = on_trouble
         self._open: dict[str, Reservation] = {}
         self._sent: dict[str, Settlement] = {}
         self._failed: list[Settlement] = []
+        self._troubled = False
 
     @property
     def unsettled(self) -> int:
@@ -87,7 +88,7 @@ class Settler:
             try:
                 await self._store.renew(account, holds)
             except StoreUnavailable as away:
-                self._on_trouble(away.detail)
+                self._trouble(away.detail)
                 return
 
     def send_again(self) -> None:
@@ -120,4 +121,11 @@ class Settler:
         error = None if reply.cancelled() else reply.exception()
         if reply.cancelled() or error is not None:
             self._failed.append(settlement)
-            self._on_trouble(str(error) if error is not None else "the call was cancelled")
+            self._trouble(str(error) if error is not None else "the call was cancelled")
+        else:
+            self._troubled = False
+
+    def _trouble(self, detail: str) -> None:
+        if not self._troubled:
+            self._troubled = True
+            self._on_trouble(detail)

@@ -83,6 +83,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)  # looks its callbacks up now, once
         self._receiver: Receiver | None = None
         self._head_told = False
+        self._headers: dict[bytes, bytes]
+        self._messages: int
+        self._informational: int
+        self._head_bytes: int
+        self._head_done: bool
+        self._complete: bool
         self._reset()
         self.used = False
         """An exchange was completed on it before."""
@@ -194,11 +200,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._poisoned = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header."""
-        self._headers[name.lower()] = value
+        """Keep a header of the answer, not one of what follows it."""
+        if not self._complete:
+            self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         """Keep the status; an informational answer is not the answer."""
+        if self._complete:
+            return
         self._status = self._parser.get_status_code()
         if self._status < _OK and self._status != _SWITCHING:
             self._informational += 1
@@ -209,8 +218,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Note the end of the answer."""
-        if self._head_done:
+        if self._head_done and not self._complete:
             self._complete = True
+            self._pieces_of_answer = len(self._pieces)
             self._keeps_alive = self._parser.should_keep_alive()  # asked later, it answers for the next message
 
     def _deliver(self) -> None:
@@ -221,6 +231,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._head_told = True
             self._receiver.head(self._status, self._headers)
         pieces = self._pieces
+        if self._complete:
+            del pieces[self._pieces_of_answer :]
         if pieces:
             piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             pieces.clear()
@@ -247,11 +259,12 @@ class UpstreamConnection(asyncio.Protocol):
         receiver.complete()
 
     def _reset(self) -> None:
-        self._headers: dict[bytes, bytes] = {}
+        self._headers = {}
         self._status = 0
         self._head_bytes = 0
         self._messages = 0
         self._informational = 0
+        self._pieces_of_answer = 0
         self._head_done = self._head_told = self._complete = self._until_close = False
         self._poisoned = self._unreadable = self._keeps_alive = False
 
@@ -324,22 +337,21 @@ class UpstreamPool:
             raise UpstreamError(
                 kind="upstream_timeout", detail=f"no connection to {self._origin.authority} in time"
             ) from None
-        except OSError as error:  # refused, unreachable, DNS, TLS
+        except (OSError, UnicodeError) as error:  # refused, unreachable, DNS, TLS; a name that can be none
             detail = f"no connection to {self._origin.authority}: {type(error).__name__}: {error}"
             raise UpstreamError(kind="upstream_unavailable", detail=detail) from None
         return connection
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""
-        keep = [
-            connection
-            for connection in self._idle
-            if now - connection.idle_since < IDLE_SECONDS and not connection.closed
-        ]
-        for connection in self._idle:
-            if connection not in keep:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.closed:
+                continue
+            if now - connection.idle_since < IDLE_SECONDS:
+                self._idle.append(connection)
+            else:
                 connection.abort()
-        self._idle = keep
 
     def close(self) -> None:
         """Close what is idle, and from now on every connection when its exchange is over."""

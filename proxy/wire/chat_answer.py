@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.json import Malformed, RawObject
+from proxy.wire.scan import text_in
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in
 
 MAX_ID: Final = 128
@@ -68,7 +69,7 @@ def read_answer(
     body: bytes, *, new_id: Callable[[], str], strip_fields: Collection[str] = (), completion_from_total: bool = False
 ) -> ChatAnswer:
     """Read a provider's body; raises `UpstreamError` if it is an error in a 200, or no completion at all."""
-    fields, disguise = _split(body.lstrip())
+    fields, disguise = _split(json.without_bom(body).lstrip())
     try:
         choices = _choices(fields.get("choices"), new_id)
         usage_raw = fields.get("usage")
@@ -132,8 +133,8 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
         if (function_raw := call.get("function")) is not None:
             function = json.split_object(bytes(function_raw))
             arguments = function.get("arguments")
-            if arguments is not None and not bytes(arguments).startswith(b'"'):
-                text = "" if json.is_null(arguments) else json.encode(json.decode(arguments)).decode()
+            if arguments is None or not bytes(arguments).startswith(b'"'):
+                text = "" if arguments is None or json.is_null(arguments) else json.compact(arguments).decode()
                 call["function"] = Raw(json.encode({**function, "arguments": text}))
     return calls
 
@@ -163,7 +164,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str]) -> Raw:
         plain = _plain_choices.decode(raw)
         if plain and all(_is_plain(choice.message) for choice in plain):
             return raw
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     choices = [_choice(choice, new_id) for choice in json.split_list(raw)]
     if not choices:
@@ -176,7 +177,9 @@ def _is_plain(message: _PlainMessage) -> bool:
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
-    message = json.split_object(bytes(choice["message"])) if "message" in choice else {}
+    if "message" not in choice:
+        raise Malformed("a choice has no message")
+    message = json.split_object(bytes(choice["message"]))
     calls_raw = message.pop("tool_calls", None)
     calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
     reason = finish_reason(choice.get("finish_reason"), has_tool_calls=bool(calls))
@@ -211,5 +214,5 @@ def _message_bytes(message: RawObject) -> int:
 
 
 def _size(raw: Raw | None) -> int:
-    text = json.text_of(raw)
+    text = None if raw is None else text_in(json.decode(raw))
     return 0 if text is None else len(text.encode())

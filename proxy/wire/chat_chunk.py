@@ -26,6 +26,7 @@ _OUTPUT: Final = frozenset(
         "audio",
     }
 )
+_MANY_DIGITS: Final = 10
 _NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 _ROLE: Final = Raw(b'"assistant"')
 
@@ -37,7 +38,7 @@ def event_of(chunk: object) -> bytes:
 
 def says_something(choice: RawObject) -> bool:
     """Tell whether a choice of a chunk holds output: text, reasoning, refusal, a tool call, or a finish reason."""
-    if json.text_of(choice.get("finish_reason")) is not None:
+    if json.text_of(choice.get("finish_reason")):
         return True
     delta = choice.get("delta")
     if delta is None or bytes(delta) in _NOTHING:
@@ -49,7 +50,7 @@ def says_something(choice: RawObject) -> bool:
 def index_of(choice: RawObject) -> int:
     """Return the choice's index; 0 where it is missing."""
     raw = bytes(choice.get("index", Raw(b"0")))
-    return int(raw) if raw.isdigit() else 0
+    return int(raw) if raw.isdigit() and len(raw) < _MANY_DIGITS else 0
 
 
 def take_usage(
@@ -79,12 +80,11 @@ def set_role(choice: RawObject, *, first: bool) -> bool:
     """
     raw = choice.get("delta")
     delta = {} if raw is None or json.is_null(raw) else json.split_object(bytes(raw))
-    if first == ("role" in delta):
+    role = delta.pop("role", None)
+    if role == (_ROLE if first else None):
         return False
     if first:
         delta = {"role": _ROLE, **delta}
-    else:
-        del delta["role"]
     choice["delta"] = Raw(json.encode(delta))
     return True
 

@@ -169,7 +169,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
         continuous_usage=asks and options is not None and bytes(options.continuous_usage_stats) == b"true",
         choices=checked.n or 1,
         max_tokens=_max_tokens(checked.max_tokens, checked.max_completion_tokens),
-        metadata=None if metadata == b"null" else metadata,
+        metadata=None if metadata == b"null" else disguise.take_off(metadata) if disguise else metadata,
         ignored=() if DROPPED.isdisjoint(fields) else tuple(name for name in fields if name in DROPPED),
         disguise=disguise,
     )
@@ -222,6 +222,14 @@ def _decode(body: bytes) -> tuple[RawObject, _Checked, Disguise | None]:
         fields = json.split_object(body)
     try:
         return fields, _checked.decode(body), disguise
+    except msgspec.ValidationError:
+        return fields, _last_of_each(fields), disguise
+
+
+def _last_of_each(fields: RawObject) -> _Checked:
+    """Check again without the earlier ones of fields that came twice: only the last of them is sent on."""
+    try:
+        return _checked.decode(json.encode(fields))
     except msgspec.ValidationError as error:
         raise _invalid(str(error), "") from None
 

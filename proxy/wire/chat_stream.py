@@ -17,8 +17,8 @@ from proxy.wire.chat_answer import FAILED, created, finish_reason, read_answer, 
 from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, says_something, set_role, take_usage
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.refusal import DONE
-from proxy.wire.scan import OutputCounter, is_plain, is_quiet
-from proxy.wire.sse import Event, EventReader, EventTooLarge
+from proxy.wire.scan import OutputCounter, TextEvent, is_plain
+from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
 MAX_JSON: Final = 64 * 1024 * 1024
@@ -56,7 +56,8 @@ class ChatStream:
 
     __slots__ = (
         "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_output", "_plan",
-        "_reader", "_reported", "_seen", "_start", "_unreadable", "committed", "ended", "error", "upstream_id",
+        "_reader", "_reported", "_seen", "_start", "_text_event", "_unreadable", "committed", "ended", "error",
+        "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
@@ -70,6 +71,7 @@ class ChatStream:
         self._handing = False
         self._model_there: bytes | None = None
         self._model_written = b""
+        self._text_event: TextEvent | None = None
         self._seen: set[int] = set()
         self._finished: set[int] = set()
         self._reported: Usage | None = None
@@ -82,7 +84,8 @@ class ChatStream:
 
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
-        if self._handing and self.committed and is_plain(piece) and self._reader.idle:
+        if self._handing and self.committed and self._reader.idle and self._is_plain(piece):
+            self._unreadable = 0
             if self._model_there is None:
                 self._output.add(piece)
                 return piece
@@ -90,6 +93,14 @@ class ChatStream:
                 self._output.add(piece)
                 return piece.replace(self._model_there, self._model_written)
         return self._read(piece)
+
+    def _is_plain(self, piece: bytes) -> bool:
+        if self._text_event is not None and self._text_event.fits(piece):
+            return True
+        plain = is_plain(piece)
+        if plain and self._text_event is None:
+            self._text_event = TextEvent.like(piece)
+        return plain
 
     def commit(self) -> bytes:
         """Begin the answer although the model has said nothing yet; return what was held back."""
@@ -102,14 +113,14 @@ class ChatStream:
             return b""
         if self._is_json:
             return self._sendable(self._whole_answer())
+        self._handing = False  # what is left may be half an event, which has to be read to be told from a whole one
         out = self._taken(self._reader.end())
         if not self._over:
             if self._seen and self._seen <= self._finished:
                 out += self._close()
             else:
-                self.error = UpstreamError(
-                    kind="upstream_truncated", detail="the stream ended without [DONE] or finish reason"
-                )
+                detail = "the stream ended without [DONE] or finish reason"
+                self.error = UpstreamError(kind="upstream_truncated", detail=detail)
         return self._sendable(out)
 
     @property
@@ -132,23 +143,31 @@ class ChatStream:
         if self._over:
             return b""
         if self._is_json is not False:
-            self._start += piece
-            if self._is_json is None and (first := bytes(self._start[:64]).removeprefix(_BOM).lstrip()[:1]):
-                self._is_json = first in {b"{", b"["}
-            if self._is_json is not False:
-                if len(self._start) > MAX_JSON:
-                    self.error = bad_answer("it is too large")
+            self._begin(piece)
+            if self._is_json is not False or self.error is not None:
                 return b""
             piece = bytes(self._start)
             self._start.clear()
-        try:
-            return self._sendable(self._taken(self._reader.feed(piece)))
-        except EventTooLarge:
+        out = self._taken(self._reader.feed(piece))
+        if self._reader.too_large and not self._over:
             self.error = bad_answer("an event of its stream is too large")
-            return b""
+        return self._sendable(out)
+
+    def _begin(self, piece: bytes) -> None:
+        """Keep what comes until its first character tells a stream from one JSON body; then the body to its end."""
+        self._start += piece
+        if len(self._start) > MAX_JSON:
+            self.error = bad_answer("it is too large")
+        elif self._is_json is None and not piece.isspace() and not _BOM.startswith(self._start):
+            first = bytes(self._start).removeprefix(_BOM).lstrip()[:1]
+            if first == b"<":
+                self.error = bad_answer("it is a page of HTML")
+            elif first:
+                self._is_json = first in {b"{", b"["}
 
     def _sendable(self, out: bytes) -> bytes:
         """Hold back what comes before the first output; put it in front of the first that goes out."""
+        self._handing = self._handing and not self._over
         if not self.committed and not (self.ended and self.error is None):
             self._held.append(out)
             return b""
@@ -175,7 +194,8 @@ class ChatStream:
         if event.data.startswith(b"[DONE]"):
             return self._done()
         self._output.add(event.raw if event.clean else b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
-        if self._handing and self.committed and event.clean and is_quiet(event.raw):
+        if self._handing and self.committed and event.clean and is_plain(event.raw):
+            self._unreadable = 0
             if self._model_there is None:
                 return event.raw
             if event.raw.count(self._model_there) == 1:
@@ -210,11 +230,11 @@ class ChatStream:
             self._created = created(fields.get("created"), self._plan.now)
         first = bool(choices) and not self._seen
         stripped = [fields.pop(name, None) is not None for name in self._plan.strip_fields]
-        stamped = self._stamp(fields) if not self._handing or self._model_there is not None else False
+        stamped = self._stamp(fields)
         touched = [self._take_choice(choice) for choice in choices]
         if self.error is not None:
             return b""
-        if first and event.clean:
+        if first and event.clean and stamped <= {"model"}:
             self._learn(event)
         if had_usage and self._plan.continuous_usage and usage is not None:
             fields["usage"] = Raw(json.encode(usage.as_chat()))
@@ -226,8 +246,10 @@ class ChatStream:
         body = json.encode(fields)
         return b"data: " + (disguise.take_off(body) if disguise else body) + b"\n\n"
 
-    def _stamp(self, fields: RawObject) -> bool:
-        """Make sure that a chunk carries the five keys of every chunk, and the catalog's model name."""
+    def _stamp(self, fields: RawObject) -> set[str]:
+        """Make sure that a chunk carries the five keys of every chunk, and the catalog's model name; returns the keys
+        that had to be set.
+        """
         missing: dict[str, object] = {}
         if valid_id(fields.get("id")) is None:
             missing["id"] = self._id()
@@ -240,17 +262,22 @@ class ChatStream:
         if json.is_null(fields.get("choices")):
             missing["choices"] = []
         fields.update({name: Raw(json.encode(value)) for name, value in missing.items()})
-        return bool(missing)
+        return set(missing)
 
     def _take_choice(self, choice: RawObject) -> bool:
         """Note what a choice of a chunk means; returns whether it was changed."""
         index = index_of(choice)
         changed = set_role(choice, first=index not in self._seen)
+        if "index" not in choice:
+            choice["index"] = Raw(b"0")
+            changed = True
         self._seen.add(index)
         word = json.text_of(choice.get("finish_reason"))
-        if word is None:
-            return changed
-        reason = finish_reason(choice.get("finish_reason"), has_tool_calls=not word and self._output.has_tool_calls())
+        if not word:
+            if word is not None:  # some servers send an empty one in every chunk
+                choice["finish_reason"] = Raw(b"null")
+            return changed or word is not None
+        reason = finish_reason(choice.get("finish_reason"), has_tool_calls=False)
         if reason in FAILED:
             self.error = UpstreamError(detail=f"the stream ended with finish_reason {reason}")
         self._finished.add(index)
@@ -265,12 +292,11 @@ class ChatStream:
         """
         plan = self._plan
         chunk = _split(event.data or b"")[0]
-        complete = all(name in chunk for name in ("id", "object", "created", "model", "choices"))
-        if plan.every_event or plan.choices > 1 or plan.continuous_usage or not complete:
+        if plan.every_event or plan.choices > 1 or plan.continuous_usage or plan.strip_fields:
             return
-        if any(name in chunk for name in plan.strip_fields):
+        shown = bytes(chunk.get("model", b""))
+        if not shown or any("index" not in choice for choice in json.split_list(chunk["choices"])):
             return
-        shown = bytes(chunk["model"])
         if shown != json.encode(plan.model):
             there = re.search(rb'"model"\s*:\s*' + re.escape(shown), event.raw)
             if there is None or event.raw.count(there[0]) != 1:

@@ -77,7 +77,12 @@ def fault_lines(fault: Fault) -> bytes:
 
 def ignored_line(names: tuple[str, ...]) -> bytes:
     """Write the line that lists what of a request was dropped; at most 1 KiB of names."""
-    return b"x-gateway-ignored-params: " + ",".join(names).encode()[:MAX_IGNORED] + b"\r\n" if names else b""
+    if not names:
+        return b""
+    listed = ",".join(names).encode()
+    if len(listed) > MAX_IGNORED:
+        listed = listed[: MAX_IGNORED + 1].rpartition(b",")[0]
+    return b"x-gateway-ignored-params: " + listed + b"\r\n"
 
 
 def go_duration(milliseconds: int) -> str:

@@ -14,6 +14,8 @@ from msgspec import Raw
 MAX_DEPTH: Final = 100
 _BOM: Final = b"\xef\xbb\xbf"
 _STRUCTURE: Final = b'[]{}"'
+_ONE_KIND_OF_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
+_TOO_DEEP: Final = b"[" * (MAX_DEPTH + 1)
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _STRING: Final = re.compile(rb'"[^"]*"')
 _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
@@ -53,11 +55,22 @@ def split_list(body: bytes | Raw) -> list[RawObject]:
 
 
 def decode(body: bytes | Raw) -> object:
-    """Decode a small value whole (a usage object, an error)."""
+    """Decode a small value whole (a usage object, an error); U+FFFD stands for what is not UTF-8 or half a pair."""
     try:
         return _anything.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        mended = _mended(bytes(body))
+        if mended == bytes(body):
+            raise Malformed(_why(error)) from None
+    try:
+        return _anything.decode(mended)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(_why(error)) from None
+
+
+def compact(value: bytes | Raw) -> bytes:
+    """Return JSON without the blanks between its tokens, which stay as they are."""
+    return msgspec.json.format(bytes(value), indent=-1)
 
 
 def text_of(value: Raw | None) -> str | None:
@@ -81,12 +94,12 @@ def too_deep(body: bytes) -> bool:
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
     # In this order: pairs of backslashes first, so that what is left of `\"` really is an escaped quote.
-    skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
+    skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_ONE_KIND_OF_BRACKET, _NOT_STRUCTURE)
     skeleton = _STRING.sub(b"", skeleton)
     for _ in range(MAX_DEPTH):
-        if not skeleton:
-            return False
-        skeleton = skeleton.replace(b"[]", b"").replace(b"{}", b"")
+        if not skeleton or _TOO_DEEP in skeleton:
+            break
+        skeleton = skeleton.replace(b"[]", b"")  # one level less, everywhere
     return bool(skeleton)
 
 
@@ -130,6 +143,13 @@ class Disguise:
 def without_bom(body: bytes) -> bytes:
     """Return `body` without the UTF-8 byte order mark that some clients put in front."""
     return body.removeprefix(_BOM)
+
+
+def _mended(text: bytes) -> bytes:
+    text = text.decode(errors="replace").encode()
+    if not _SURROGATE.search(text):
+        return text
+    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], text)
 
 
 def _why(error: Exception) -> str:

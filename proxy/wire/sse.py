@@ -23,22 +23,20 @@ class Event(NamedTuple):
     """The value of the non-standard field `error:`, which some servers use instead of data."""
 
 
-class EventTooLarge(ValueError):  # noqa: N818 - the state of the stream
-    """An event is larger than `MAX_EVENT`; the rest of the stream cannot be read."""
-
-
 class EventReader:
     """Feed it pieces, take out events; what is not complete yet stays inside. The events do not depend on where cuts
     fall.
     """
 
-    __slots__ = ("_after_cr", "_at_start", "_tail")
+    __slots__ = ("_after_cr", "_at_start", "_tail", "too_large")
 
     def __init__(self) -> None:
         """Start at the beginning of a stream."""
         self._tail = bytearray()
         self._after_cr = False
         self._at_start = True
+        self.too_large = False
+        """An event is larger than `MAX_EVENT`: it and what follows it cannot be read."""
 
     @property
     def idle(self) -> bool:
@@ -46,20 +44,23 @@ class EventReader:
         return not self._tail and not self._after_cr and not self._at_start
 
     def feed(self, piece: bytes) -> list[Event]:
-        """Return the events that `piece` completes. Raises `EventTooLarge`."""
+        """Return the events that `piece` completes, up to one that is too large."""
+        if self.too_large:
+            return []
         scan_from = max(0, len(self._tail) - 1)
         self._tail += self._with_lf(piece)
         if self._at_start and not self._past_bom():
             return []
         events = []
         start = 0
-        while (end := self._tail.find(b"\n\n", scan_from)) >= 0:
+        while (end := self._tail.find(b"\n\n", scan_from)) >= 0 and end + 2 - start <= MAX_EVENT:
             if (event := _event(bytes(self._tail[start : end + 2]))) is not None:
                 events.append(event)
             start = scan_from = end + 2
         del self._tail[:start]
         if len(self._tail) > MAX_EVENT:
-            raise EventTooLarge
+            self.too_large = True
+            self._tail.clear()
         return events
 
     def end(self) -> list[Event]:

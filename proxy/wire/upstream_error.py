@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Raw
+
 from proxy.errors import ErrorType, Fault
 from proxy.wire import json
 from proxy.wire.json import Malformed, RawObject
@@ -17,7 +19,11 @@ MAX_MESSAGE: Final = 2_000
 MAX_RETRY_AFTER_MS: Final = 60_000
 _TOO_LONG: Final = ("maximum context length", "context length is only", "context size")
 _MODERATION: Final = ("moderation", "flagged", "content_filter")
-_SECRETS: Final = re.compile(r"sk-[A-Za-z0-9_\-*.]+|[\w.+-]+@[\w-]+\.[\w.-]+|https?://[^\s\"'<>]+")
+# Keys, e-mail addresses, URLs. A name before an @ is tried at its first character alone, so that the time grows with
+# the size of a text and not with its square.
+_SECRETS: Final = re.compile(
+    r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-*.]+|(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.-]+|https?://[^\s\"'<>]+"
+)
 _STATUS_CODE: Final = re.compile(r"[1-5][0-9]{2}")
 
 
@@ -29,6 +35,8 @@ class ErrorBody:
 
     message: str = ""
     code: str | None = None
+    kind: str | None = None
+    """Its `type`, which is the provider's own word and not one of ours."""
     param: str | None = None
     status: int | None = None
     """The status that the error itself names, where it came inside a 200."""
@@ -75,10 +83,10 @@ def error_in(body: bytes | RawObject) -> ErrorBody | None:
     raw = body.get("error")
     if raw is None and "message" not in body:
         return None  # nearly every answer
-    if raw is not None and bytes(raw) not in {b"null", b"false", b"0", b'""', b"{}", b"[]"}:
-        return _read(json.decode(raw))
+    if raw is not None and (value := _decoded(raw)):
+        return _read(value)
     if json.text_of(body.get("object")) == "error":
-        return _read({name: json.decode(value) for name, value in body.items()})
+        return _read({name: _decoded(value) for name, value in body.items()})
     return None
 
 
@@ -101,9 +109,10 @@ def client_fault(error: UpstreamError, secrets: Collection[str] = ()) -> Fault:
     status, body = error.status, error.body
     if status is None:
         return _provider_fault(error.kind, error.retry_after_ms)
-    if status in {400, 413, 422} or (status == 404 and body.param is not None):  # noqa: PLR2004
-        return Fault(400, ErrorType.INVALID_REQUEST, _validation_code(body), _shown(body.message, secrets), body.param)
-    if status == 403 and any(word in f"{body.message} {body.code}".lower() for word in _MODERATION):  # noqa: PLR2004
+    if status in {400, 413, 422} or (status == 404 and _names_a_parameter(body)):  # noqa: PLR2004
+        param = None if body.param is None else scrub(body.param, secrets)
+        return Fault(400, ErrorType.INVALID_REQUEST, _validation_code(body), _shown(body.message, secrets), param)
+    if status == 403 and _names_moderation(body):  # noqa: PLR2004
         return Fault(400, ErrorType.INVALID_REQUEST, "content_policy_violation", _shown(body.message, secrets))
     if status in _MISCONFIGURED or 300 <= status < 400:  # noqa: PLR2004
         code, sentence = _MISCONFIGURED.get(
@@ -163,6 +172,16 @@ def _provider_fault(kind: str, retry_after_ms: int | None) -> Fault:
     return Fault(502, ErrorType.PROVIDER, kind, _SENTENCES.get(kind, _SENTENCES["upstream_error"]), retry_after_ms=wait)
 
 
+def _names_a_parameter(body: ErrorBody) -> bool:
+    """Tell whether a 404 is about a parameter; the model's name is the gateway's own choice."""
+    return body.param is not None and body.param != "model" and body.code != "model_not_found"
+
+
+def _names_moderation(body: ErrorBody) -> bool:
+    said = f"{body.message} {body.code} {body.kind}".lower()
+    return any(word in said for word in _MODERATION)
+
+
 def _validation_code(body: ErrorBody) -> str:
     too_long = body.code == "context_length_exceeded" or any(text in body.message for text in _TOO_LONG)
     return "context_length_exceeded" if too_long else "provider_validation"
@@ -172,25 +191,34 @@ def _shown(message: str, secrets: Collection[str]) -> str:
     return scrub(message, secrets) or "The model's provider found the request invalid; check its parameters."
 
 
+def _decoded(raw: Raw) -> object:
+    """Decode a value; one that is out of every range is a text."""
+    try:
+        return json.decode(raw)
+    except Malformed:
+        return bytes(raw).decode(errors="replace")
+
+
 def _read(value: object) -> ErrorBody:
+    while isinstance(value, dict) and isinstance(value.get("error"), dict | str):
+        value = value["error"]
     if isinstance(value, str):
         return ErrorBody(message=value)
     if not isinstance(value, dict):
         return ErrorBody()
-    nested = value.get("error")
-    if isinstance(nested, dict | str):
-        return _read(nested)
     message = next((text for name in ("message", "detail", "msg") if isinstance(text := value.get(name), str)), "")
     if not message and isinstance(value.get("detail"), list | dict):
         message = json.encode(value["detail"]).decode()
-    code, param, kind = value.get("code"), value.get("param"), value.get("type")
+    code, param = value.get("code"), value.get("param")
+    kind = value["type"] if isinstance(value.get("type"), str) else None
     number = (
         code if isinstance(code, int) else int(code) if isinstance(code, str) and _STATUS_CODE.fullmatch(code) else None
     )
-    names_length = isinstance(kind, str) and "exceed_context_size" in kind
+    names_length = kind is not None and "exceed_context_size" in kind
     return ErrorBody(
         message=message,
         code="context_length_exceeded" if names_length else code if isinstance(code, str) else None,
+        kind=kind,
         param=param if isinstance(param, str) else None,
         status=number if number is not None and 400 <= number < 600 else None,  # noqa: PLR2004
     )

@@ -79,7 +79,11 @@ class RawClient:
         if receive_buffer is not None:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(PATIENCE)
-        self.sock.connect(("127.0.0.1", port))
+        try:
+            self.sock.connect(("127.0.0.1", port))
+        except OSError:
+            self.sock.close()
+            raise
         self._read = b""
 
     def __enter__(self) -> Self:
@@ -101,7 +105,7 @@ class RawClient:
         """Read one whole answer."""
         status, version, headers = self.head()
         named = {name.lower(): value for name, value in headers}
-        if method == "HEAD" or status < 200:  # noqa: PLR2004
+        if method == "HEAD" or status < 200:
             return Answer(status, version, headers, b"", complete=True)
         if named.get("transfer-encoding") == "chunked":
             body, complete = self._chunked()

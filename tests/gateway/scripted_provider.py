@@ -4,6 +4,7 @@ A script is a function of one `Exchange`; it waits for events, never for time. W
 looked at. Nothing here knows the gateway.
 """
 
+import contextlib
 import json
 import select
 import socket
@@ -22,14 +23,16 @@ JSON = {"Content-Type": "application/json"}
 DONE = b"data: [DONE]\n\n"
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - the state of the test
     """The test is over while a script still waits."""
 
 
 class Exchange:
     """One request as the provider got it, and the connection on which it answers."""
 
-    def __init__(self, provider: "ScriptedProvider", sock: socket.socket, number: int, head: bytes, body: bytes) -> None:
+    def __init__(
+        self, provider: "ScriptedProvider", sock: socket.socket, number: int, head: bytes, body: bytes
+    ) -> None:
         self._provider = provider
         self._sock = sock
         self.connection = number
@@ -235,9 +238,7 @@ def _requests(sock: socket.socket) -> Iterator[tuple[bytes, bytes]]:
                 return
             head += byte
         length = next(
-            int(line.partition(b":")[2])
-            for line in head.lower().split(b"\r\n")
-            if line.startswith(b"content-length:")
+            int(line.partition(b":")[2]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
         )
         body = b""
         while len(body) < length:
@@ -249,7 +250,5 @@ def _requests(sock: socket.socket) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with contextlib.suppress(OSError):  # it is closed already
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

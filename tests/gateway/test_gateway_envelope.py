@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from provider_scripts import whole
 from raw_client import RawClient, chat, chat_body, request_bytes
 
+from proxy.accounts import mint_key
+
 CHAT = "/v1/chat/completions"
 ECHO = "tell-tale-9c1f"
 """Part of everything that is sent wrongly here; no answer and no log line may hold it."""
@@ -101,10 +103,7 @@ def test_two_authorization_headers_are_401_even_if_both_are_good(gateway, key):
 def test_an_unknown_key_and_a_revoked_one_cannot_be_told_apart(gateway, provider, key):
     other = gateway.new_key(account=key.account)
     gateway.command("keys", "revoke", other.key_id)
-    unknown = key.secret  # its account exists, but in another gateway's store the key would be unknown
     revoked = refused(gateway, chat(other.secret), 401, "invalid_api_key")
-    from proxy.accounts import mint_key
-
     unknown = refused(gateway, chat(mint_key("nobody", bytes(24))), 401, "invalid_api_key")
     assert revoked.error == unknown.error
     assert [name for name, _ in revoked.headers] == [name for name, _ in unknown.headers]
@@ -222,9 +221,8 @@ def test_a_line_of_the_head_that_is_too_long_is_refused_in_the_envelope(gateway,
 def test_garbage_after_a_good_request_is_refused_after_its_answer(gateway, provider, key):
     provider.on("main", whole())
     with gateway.client() as client:
-        client.send(chat(key.secret) + b"\0garbage\r\n\r\n")
-        assert client.answer().status == 200
-        assert client.answer().error["code"] == "invalid_http"
+        assert client.ask(chat(key.secret)).status == 200
+        assert client.ask(b"\0garbage\r\n\r\n").error["code"] == "invalid_http"
         assert client.ended()
 
 

@@ -1,0 +1,170 @@
+"""How an exchange with a provider goes when its answer is taken whole, and what every exchange has in common: one end.
+
+What bytes mean is decided in `wire/`; streams are carried by the pump (`pump.py`).
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+from proxy.upstream.connections import UpstreamConnection
+from proxy.wire.upstream_error import UpstreamError, bad_answer, read_error
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""The largest whole answer that is taken; larger ones are refused (the largest real ones hold a few MiB of images)."""
+MAX_ERROR: Final = 64 * 1024
+STOPPING: Final = "gateway_stopping"
+"""The kind of the failure when it is this gateway that ended an exchange."""
+SUCCESS: Final = range(200, 300)
+_T = TypeVar("_T")
+
+
+class Exchange(Generic[_T]):
+    """How an exchange ends: once, whoever waits for it, and even if that one was cancelled in the very moment."""
+
+    def __init__(self, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop) -> None:
+        self._connection = connection
+        self._loop = loop
+        self._result: _T | UpstreamError | None = None
+        self.done: asyncio.Future[_T] = loop.create_future()
+
+    @property
+    def over(self) -> bool:
+        """Tell whether it has ended; its connection may serve another exchange by now."""
+        return self._result is not None
+
+    def leave(self) -> None:
+        """The client has gone: read on without it (to know the usage) until `done`, or until `abort`."""
+        if self.done.cancelled():  # by the handler that waited for it
+            self.done = self._loop.create_future()
+            if self._result is not None:
+                self._tell(self._result)
+
+    def abort(self) -> None:
+        """Close the connection: nobody waits for the answer any more."""
+        if self._result is None:
+            self._connection.abort()
+
+    def _resolve(self, result: _T | UpstreamError) -> None:
+        if self._result is None:
+            self._result = result
+            if not self.done.done():
+                self._tell(result)
+
+    def _tell(self, result: _T | UpstreamError) -> None:
+        if isinstance(result, UpstreamError):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
+
+class Failure:
+    """Collects what a provider says with a status that is no success; too much of it is left out."""
+
+    def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self._status = status
+        self._retry_after_ms = retry_after_ms(headers.get(b"retry-after"))
+        self._room = 0 if coded(headers) else MAX_ERROR
+        self._parts: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Keep a part."""
+        if self._room:
+            self._parts.append(piece[: self._room])
+            self._room -= len(self._parts[-1])
+
+    def error(self) -> UpstreamError:
+        """Return the failure, whether or not its body came to an end."""
+        return status_error(self._status, b"".join(self._parts), self._retry_after_ms)
+
+
+class Answer(Exchange[bytes]):
+    """Collects a whole answer, or the body of a failed one. `done` gets the body, or an `UpstreamError`."""
+
+    def __init__(
+        self, connection: UpstreamConnection, *, first_byte: float, idle: float, clock: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
+        """Begin to wait; `first_byte` and `idle` in seconds."""
+        super().__init__(connection, loop)
+        self._clock = clock
+        self._deadline = clock() + first_byte
+        self._idle = idle
+        self._failure: Failure | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Keep what is no success; a coding that was not asked for makes a success unreadable."""
+        self._deadline = self._clock() + self._idle
+        if status not in SUCCESS:
+            self._failure = Failure(status, headers)
+        elif coded(headers):
+            self._fail(compressed())
+
+    def body(self, piece: bytes) -> None:
+        """Keep a part."""
+        self._deadline = self._clock() + self._idle
+        if self._failure is not None:
+            self._failure.add(piece)
+            return
+        self._size += len(piece)
+        self._parts.append(piece)
+        if self._size > MAX_ANSWER:
+            self._fail(bad_answer("it is too large"))
+
+    def complete(self) -> None:
+        """Resolve `done`."""
+        if self._failure is not None:
+            self._resolve(self._failure.error())
+        else:
+            self._resolve(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+
+    def broken(self, error: UpstreamError) -> None:
+        """Fail `done`; a refusal counts even if its body broke off."""
+        self._resolve(error if self._failure is None else self._failure.error())
+
+    def check(self, now: float) -> None:
+        """Give up if the provider has been silent for too long."""
+        if now >= self._deadline and self._result is None:
+            self._fail(silent() if self._failure is None else self._failure.error())
+
+    def cut(self) -> None:
+        """End now: the gateway is stopping."""
+        if self._result is None:
+            self._fail(stopping())
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._connection.abort()
+        self._resolve(error)
+
+
+def status_error(status: int, body: bytes, wait_ms: int | None) -> UpstreamError:
+    """Build the failure for an answer that is no success."""
+    detail = f"the provider answered {status}"
+    return UpstreamError(read_error(body), status=status, kind="upstream_error", retry_after_ms=wait_ms, detail=detail)
+
+
+def retry_after_ms(value: bytes | None) -> int | None:
+    """Read whole seconds of a Retry-After header; dates are left out (RFC 9110, 10.2.3 allows both)."""
+    return int(value) * 1000 if value is not None and value.isdigit() and len(value) < 7 else None  # noqa: PLR2004
+
+
+def coded(headers: dict[bytes, bytes]) -> bool:
+    """Tell whether a body is compressed, which no provider was asked for."""
+    return headers.get(b"content-encoding", b"identity").lower() != b"identity"
+
+
+def compressed() -> UpstreamError:
+    """Build the failure for a success that cannot be read because of its coding."""
+    return bad_answer("it is compressed although that was not asked for")
+
+
+def silent() -> UpstreamError:
+    """Build the failure for a provider that says nothing (any more)."""
+    return UpstreamError(kind="upstream_timeout", detail="the provider was silent for too long")
+
+
+def stopping() -> UpstreamError:
+    """Build the failure for an exchange that this gateway ends because it stops."""
+    return UpstreamError(kind=STOPPING, detail="the gateway is stopping")

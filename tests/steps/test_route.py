@@ -1,0 +1,49 @@
+"""In which order the targets of a model are tried."""
+
+import itertools
+import random
+from collections import Counter
+
+import pytest
+from specimens import target
+
+from proxy.steps.route import route
+
+TRIES = 6000
+
+
+def test_a_model_without_a_choice_costs_no_dice():
+    only = (target("one"),)
+    assert route(only, lambda: pytest.fail("nothing to decide")) is only
+    assert route((), lambda: 0.5) == ()
+
+
+def test_every_target_is_in_the_order_once():
+    targets = [target(name, weight=weight) for name, weight in (("a", 1), ("b", 5), ("c", 2))]
+    ordered = route(targets, random.Random(1).random)
+    assert sorted(one.route.provider for one in ordered) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("weights", [(1, 1), (3, 1), (1, 1, 1), (5, 3, 2)])
+def test_each_comes_first_as_often_as_its_share(weights):
+    targets = [target(str(place), weight=weight) for place, weight in enumerate(weights)]
+    dice = random.Random(7).random
+    first = Counter(route(targets, dice)[0].route.provider for _ in range(TRIES))
+    for place, weight in enumerate(weights):
+        assert first[str(place)] / TRIES == pytest.approx(weight / sum(weights), abs=0.03)
+
+
+def test_those_that_follow_go_by_their_weights_too():
+    targets = [target("a", weight=1), target("b", weight=8), target("c", weight=2)]
+    dice = random.Random(7).random
+    seconds = Counter(
+        order[1].route.provider for order in (route(targets, dice) for _ in range(TRIES)) if order[0].route.provider == "b"
+    )
+    assert seconds["c"] / sum(seconds.values()) == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_dice_at_their_ends_do_no_harm():
+    targets = [target("a"), target("b", weight=10**6)]
+    for ends in itertools.product((0.0, 1 - 2**-53), repeat=2):
+        throws = iter(ends)
+        assert len(route(targets, lambda throws=throws: next(throws))) == 2

@@ -1,0 +1,236 @@
+"""A reservation is settled exactly once, whatever the store does meanwhile, and its lease is renewed until then."""
+
+import asyncio
+
+import pytest
+
+from proxy.call import Metered
+from proxy.errors import StoreUnavailable
+from proxy.limits import Hold, Limits, Remaining, Reservation
+from proxy.steps import settle as step
+from proxy.steps.settle import Settler
+from proxy.usage import Usage, UsageSource
+
+LIMITS = Limits(tokens_per_minute=1000)
+WAIT = 20.0
+
+
+class Store:
+    """Takes settlements when the test lets it; `away` fails them at once."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str, int, int]] = []
+        self.replies: list[asyncio.Future[object]] = []
+        self.renewed: list[tuple[str, list[str]]] = []
+        self.away = False
+        self.answers = False
+
+    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+        assert limits is LIMITS
+        self.sent.append((account, hold.request_id, tokens, nusd))
+        reply = asyncio.get_running_loop().create_future()
+        self.replies.append(reply)
+        if self.away:
+            reply.set_exception(StoreUnavailable("connection refused"))
+        elif self.answers:
+            reply.set_result(1)
+        return reply
+
+    async def renew(self, account: str, holds: list[Hold]) -> None:
+        if self.away:
+            raise StoreUnavailable("connection refused")
+        self.renewed.append((account, [hold.request_id for hold in holds]))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.store = Store()
+        self.troubles: list[str] = []
+        self.settler = Settler(self.store, self.troubles.append)
+
+    def open(self, request_id: str = "req_1", account: str = "acme") -> Reservation:
+        reservation = Reservation(Hold(request_id, 100, 200), account, Remaining())
+        self.settler.opened(reservation)
+        return reservation
+
+    def settle(self, reservation: Reservation, cost_pusd: int = 1) -> None:
+        self.settler.settle(reservation, LIMITS, Metered(Usage(12, 8, cached=10), UsageSource.UPSTREAM, cost_pusd))
+
+
+async def turns() -> None:
+    """Let callbacks run."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_what_was_used_is_charged_in_tokens_and_in_nano_dollars_rounded_up():
+    bench = Bench()
+    bench.settle(bench.open(), cost_pusd=22_400_001)
+    assert bench.store.sent == [("acme", "req_1", 20, 22_401)]
+
+
+async def test_nothing_used_is_settled_too():
+    bench = Bench()
+    bench.settler.settle(bench.open(), LIMITS, Metered(Usage(), UsageSource.NONE, 0))
+    assert bench.store.sent == [("acme", "req_1", 0, 0)]
+
+
+async def test_only_the_first_settlement_of_a_reservation_counts():
+    bench = Bench()
+    reservation = bench.open()
+    bench.settle(reservation)
+    bench.settle(reservation, cost_pusd=999_999)
+    assert len(bench.store.sent) == 1
+
+
+async def test_a_reservation_that_was_never_opened_is_not_settled():
+    bench = Bench()
+    bench.settle(Reservation(Hold("req_9", 1, 1), "acme", Remaining()))
+    assert bench.store.sent == []
+
+
+async def test_it_is_unsettled_until_the_store_has_taken_it():
+    bench = Bench()
+    reservation = bench.open()
+    assert bench.settler.unsettled == 1
+    bench.settle(reservation)
+    assert bench.settler.unsettled == 1
+    bench.store.replies[0].set_result(1)
+    await turns()
+    assert bench.settler.unsettled == 0
+
+
+async def test_settling_never_raises_and_a_failed_one_is_sent_again_with_the_same_id_and_amounts():
+    bench = Bench()
+    bench.store.away = True
+    bench.settle(bench.open())
+    for _ in range(5):
+        await turns()
+        bench.settler.send_again()
+    await turns()
+    assert bench.settler.unsettled == 1
+    assert len(bench.store.sent) == 6
+    assert set(bench.store.sent) == {("acme", "req_1", 20, 1)}
+    bench.store.away, bench.store.answers = False, True
+    bench.settler.send_again()
+    await turns()
+    assert bench.settler.unsettled == 0
+
+
+async def test_what_the_store_has_taken_is_not_sent_again():
+    bench = Bench()
+    bench.store.answers = True
+    bench.settle(bench.open())
+    await turns()
+    bench.settler.send_again()
+    assert len(bench.store.sent) == 1
+
+
+async def test_what_is_on_its_way_is_not_sent_a_second_time():
+    bench = Bench()
+    bench.settle(bench.open())
+    bench.settler.send_again()
+    assert len(bench.store.sent) == 1
+
+
+async def test_a_call_that_was_cancelled_is_sent_again():
+    bench = Bench()
+    bench.settle(bench.open())
+    bench.store.replies[0].cancel()
+    await turns()
+    bench.settler.send_again()
+    assert len(bench.store.sent) == 2
+
+
+async def test_trouble_is_told_once_until_it_is_over():
+    """A store that is away for an hour with a thousand settlements waiting is one thing to know."""
+    bench = Bench()
+    bench.store.away = True
+    for number in range(3):
+        bench.settle(bench.open(f"req_{number}"))
+    for _ in range(3):
+        await turns()
+        bench.settler.send_again()
+    await turns()
+    assert bench.troubles == ["connection refused"]
+    bench.store.away, bench.store.answers = False, True
+    bench.settler.send_again()
+    await turns()
+    bench.store.away = True
+    bench.settle(bench.open("req_9"))
+    await turns()
+    assert bench.troubles == ["connection refused"] * 2
+
+
+async def test_every_open_reservation_is_renewed_in_one_call_for_each_account():
+    bench = Bench()
+    bench.open("req_1")
+    bench.open("req_2")
+    bench.open("req_3", account="other")
+    bench.settle(bench.open("req_4"))
+    await bench.settler.renew()
+    assert bench.store.renewed == [("acme", ["req_1", "req_2"]), ("other", ["req_3"])]
+
+
+async def test_a_renewal_that_fails_is_told_and_tried_again_the_next_time():
+    bench = Bench()
+    bench.open()
+    bench.store.away = True
+    await bench.settler.renew()
+    assert bench.troubles == ["connection refused"]
+    bench.store.away = False
+    await bench.settler.renew()
+    assert bench.store.renewed == [("acme", ["req_1"])]
+
+
+async def test_its_task_sends_again_and_renews_for_ever(monkeypatch):
+    monkeypatch.setattr(step, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(step, "RENEW_SECONDS", 0.002)
+    bench = Bench()
+    bench.store.away = True
+    bench.open("req_2")
+    bench.settle(bench.open())
+    task = asyncio.get_running_loop().create_task(bench.settler.run())
+    try:
+        async with asyncio.timeout(WAIT):
+            while len(bench.store.sent) < 4:
+                await asyncio.sleep(0.001)
+            bench.store.away, bench.store.answers = False, True
+            while len(bench.store.renewed) < 2 or bench.settler.unsettled > 1:
+                await asyncio.sleep(0.001)
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+    assert task.cancelled()
+
+
+async def test_a_flush_waits_until_all_is_settled_and_leaves_what_is_open_alone():
+    bench = Bench()
+    bench.open("req_2")
+    bench.settle(bench.open())
+    flushing = asyncio.get_running_loop().create_task(bench.settler.flush(WAIT))
+    await turns()
+    assert not flushing.done()
+    bench.store.replies[0].set_exception(StoreUnavailable("away"))
+    bench.store.answers = True
+    assert await flushing == 0
+    assert len(bench.store.sent) == 2
+
+
+async def test_a_flush_ends_in_time_and_says_how_much_is_left():
+    bench = Bench()
+    bench.store.away = True
+    for number in range(3):
+        bench.settle(bench.open(f"req_{number}"))
+    assert await bench.settler.flush(0.05) == 3
+
+
+async def test_a_flush_of_nothing_takes_no_time():
+    assert await Bench().settler.flush(0) == 0
+
+
+@pytest.mark.parametrize("cost", [0, 1, 999, 1000, 1001, 10**18])
+async def test_money_stays_a_whole_number(cost):
+    bench = Bench()
+    bench.settle(bench.open(), cost_pusd=cost)
+    assert bench.store.sent[0][3] == -(-cost // 1000)

@@ -1,0 +1,568 @@
+"""A stream means the same however its bytes were cut, and a client never sees what it must not.
+
+The streams of `streams.py` are played whole, in pieces of every size and with damage; the rules about single events
+follow them.
+"""
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streams import (
+    CATALOG,
+    COMPLETION,
+    DONE,
+    NEW_ID,
+    NOW,
+    PROMPT,
+    RECORDED,
+    ROLE,
+    Recorded,
+    arguments_in,
+    choices_in,
+    chunks_in,
+    cut_at,
+    event_by_event,
+    in_pieces_of,
+    joined,
+    lines,
+    openai,
+    openai_usage,
+    openrouter,
+    plan,
+    play,
+    play_recorded,
+    same_model,
+    spaced,
+    vllm,
+    vllm_usage,
+)
+
+from proxy.usage import Usage, UsageSource
+from proxy.wire import chat_stream
+from proxy.wire.chat_stream import ChatStream
+
+COMPLETE = [recorded for recorded in RECORDED if recorded.error is None]
+FAILED = [recorded for recorded in RECORDED if recorded.error is not None]
+USAGE = re.compile(rb'"usage"\s*:\s*\{')
+OPEN = {"id": "chatcmpl-77", "object": "chat.completion.chunk", "created": 1790000002, "model": CATALOG}
+
+every = pytest.mark.parametrize("recorded", RECORDED, ids=str)
+complete = pytest.mark.parametrize("recorded", COMPLETE, ids=str)
+failed = pytest.mark.parametrize("recorded", FAILED, ids=str)
+
+
+@complete
+@pytest.mark.parametrize("include_usage", [False, True], ids=["usage not asked", "usage asked"])
+def test_a_client_gets_all_that_the_provider_said(recorded: Recorded, include_usage: bool):
+    played = play_recorded(recorded, include_usage=include_usage)
+    assert played.out.endswith(b"data: [DONE]\n\n")
+    assert played.out.count(b"data: [DONE]") == 1
+    chunks = chunks_in(played.out)
+    said = {index: text for index, text in recorded.text.items() if text}
+    assert {index: text for index, text in joined(chunks, "content").items() if text} == said
+    thought = joined(chunks, "reasoning", "reasoning_content")
+    assert {index: text for index, text in thought.items() if text} == recorded.reasoning
+    assert arguments_in(chunks) == recorded.arguments
+
+
+@complete
+def test_every_chunk_is_whole_and_names_the_model_of_the_catalog(recorded: Recorded):
+    chunks = chunks_in(play_recorded(recorded, include_usage=True).out)
+    for chunk in chunks:
+        assert chunk["object"] == "chat.completion.chunk"
+        assert chunk["model"] == CATALOG
+        assert isinstance(chunk["created"], int)
+        assert chunk["created"] > 0
+        assert chunk["id"]
+        assert isinstance(chunk["choices"], list)
+        assert "provider" not in chunk
+    assert len({(chunk["id"], chunk["created"]) for chunk in chunks if chunk["choices"]}) == 1
+
+
+@complete
+def test_each_choice_has_its_role_once_and_first_and_its_ending_once_and_last(recorded: Recorded):
+    by_choice: dict[int, list[dict]] = {}
+    for choice in choices_in(chunks_in(play_recorded(recorded).out)):
+        by_choice.setdefault(choice.get("index", 0), []).append(choice)
+    for choices in by_choice.values():
+        roles = [choice["delta"].get("role") for choice in choices if "role" in choice["delta"]]
+        assert roles == ["assistant"]
+        assert choices[0]["delta"]["role"] == "assistant"
+        assert [choice.get("finish_reason") for choice in choices[:-1]] == [None] * (len(choices) - 1)
+    assert {index: choices[-1]["finish_reason"] for index, choices in by_choice.items()} == recorded.finish
+
+
+@every
+def test_no_usage_reaches_a_client_that_did_not_ask(recorded: Recorded):
+    assert not USAGE.search(play_recorded(recorded).out)
+
+
+@complete
+def test_usage_that_was_asked_for_is_the_last_chunk_before_the_end(recorded: Recorded):
+    chunks = chunks_in(play_recorded(recorded, include_usage=True).out)
+    assert [bool(chunk.get("usage")) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    prompt, completion, cached = recorded.usage
+    last = chunks[-1]
+    assert last["choices"] == []
+    assert last["usage"]["prompt_tokens"] == prompt
+    assert last["usage"]["completion_tokens"] == completion
+    assert last["usage"]["total_tokens"] == prompt + completion
+    assert last["usage"]["prompt_tokens_details"]["cached_tokens"] == cached
+    assert not {"cost", "cost_details", "is_byok"} & last["usage"].keys()
+
+
+@every
+def test_what_is_billed(recorded: Recorded):
+    played = play_recorded(recorded)
+    usage = played.usage
+    assert ((usage.prompt, usage.completion, usage.cached), played.source) == (recorded.usage, recorded.source)
+
+
+@failed
+def test_a_stream_that_fails_never_looks_complete(recorded: Recorded):
+    played = play_recorded(recorded, include_usage=True)
+    assert played.error is not None
+    assert (played.error[0], played.ended) == (recorded.error, False)
+    assert b"[DONE]" not in played.out
+    assert not USAGE.search(played.out)
+
+
+@failed
+def test_text_before_a_failure_was_delivered_and_nothing_at_all_before_the_first_text(recorded: Recorded):
+    played = play_recorded(recorded)
+    assert played.committed == bool(recorded.text)
+    assert bool(played.out) == bool(recorded.text)
+    if recorded.text:
+        assert joined(chunks_in(played.out), "content") == recorded.text
+
+
+@every
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 11, 13, 64])
+def test_nothing_depends_on_the_size_of_the_pieces(recorded: Recorded, size: int):
+    whole = play_recorded(recorded, include_usage=True)
+    assert play_recorded(recorded, in_pieces_of(size, recorded.sent), include_usage=True) == whole
+
+
+@every
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_nothing_depends_on_how_many_events_come_at_once(recorded: Recorded, at_once: int):
+    """Whole events are what a piece usually holds, and what is handed on unread."""
+    events = event_by_event(recorded.sent)
+    pieces = [b"".join(events[start : start + at_once]) for start in range(0, len(events), at_once)]
+    for asked in ({}, {"include_usage": True}, {"every_event": True}, {"continuous_usage": True}):
+        assert play_recorded(recorded, pieces, **asked) == play_recorded(recorded, **asked)
+
+
+@given(recorded=st.sampled_from(RECORDED), places=st.lists(st.integers(0, 1 << 16), max_size=40), asks=st.booleans())
+def test_nothing_depends_on_where_the_bytes_are_cut(recorded: Recorded, places: list[int], asks: bool):
+    whole = play_recorded(recorded, include_usage=asks)
+    assert play_recorded(recorded, cut_at(places, recorded.sent), include_usage=asks) == whole
+
+
+@complete
+def test_parsing_every_event_changes_no_meaning(recorded: Recorded):
+    """A provider whose deltas need repair is read event by event; clients see the same chunks."""
+    read = play_recorded(recorded, every_event=True)
+    handed = play_recorded(recorded)
+    assert chunks_in(read.out) == chunks_in(handed.out)
+    assert (read.usage, read.source) == (handed.usage, handed.source)
+
+
+DAMAGE = st.tuples(
+    st.integers(0, 1 << 16), st.sampled_from(["insert", "delete", "flip", "double"]), st.binary(min_size=1, max_size=6)
+)
+
+
+def damaged(sent: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
+    for place, kind, junk in damage:
+        at = place % (len(sent) + 1)
+        if kind == "insert":
+            sent = sent[:at] + junk + sent[at:]
+        elif kind == "delete":
+            sent = sent[:at] + sent[at + len(junk) :]
+        elif kind == "double":
+            sent = sent[:at] + sent[max(0, at - 50) :]
+        else:
+            sent = sent[:at] + bytes(byte ^ junk[0] for byte in sent[at : at + 1]) + sent[at + 1 :]
+    return sent
+
+
+@settings(max_examples=300)
+@given(
+    recorded=st.sampled_from(RECORDED),
+    damage=st.lists(DAMAGE, min_size=1, max_size=5),
+    places=st.lists(st.integers(0, 1 << 16), max_size=10),
+    asked=st.sampled_from([{}, {"include_usage": True}, {"continuous_usage": True}, {"every_event": True}]),
+)
+def test_no_damage_raises_or_leaves_a_stream_without_an_ending(recorded: Recorded, damage, places, asked):
+    sent = damaged(recorded.sent, damage)
+    played = play_recorded(recorded, cut_at(places, sent), **asked)
+    assert played.ended != (played.error is not None)
+    assert played.usage.prompt >= 0
+    assert played == play_recorded(recorded, [sent], **asked)
+
+
+FRAGMENT = st.sampled_from(
+    ["null", "true", "0", "-1", "1.5", "1e999", "9" * 60, '""', '"a"', '"stop"', '"\\ud800"', '"assistant"', "[]", "{}",
+     "[1]", "[[]]", '[{"index":0,"function":null}]', '[{"function":{"name":1,"arguments":{}}}]', '{"prompt_tokens":1}',
+     '{"prompt_tokens":1,"completion_tokens":2}', '{"message":{"a":1}}', '{"usage":{"prompt_tokens":"x"}}'],
+)  # fmt: skip
+
+
+def object_of(*names: str, values: st.SearchStrategy[str] = FRAGMENT) -> st.SearchStrategy[str]:
+    fields = st.dictionaries(st.sampled_from(names), values, max_size=4)
+    return fields.map(lambda fields: "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
+
+
+DELTA = object_of("role", "content", "reasoning", "reasoning_content", "refusal", "tool_calls", "usage")
+CHOICE = object_of("index", "delta", "finish_reason", "usage", "logprobs", values=FRAGMENT | DELTA)
+CHOICES = st.lists(CHOICE, max_size=2).map(lambda choices: f"[{','.join(choices)}]")
+CHUNK = object_of("id", "object", "created", "model", "choices", "usage", "x_groq", "error", values=FRAGMENT | CHOICES)
+
+
+@given(
+    chunks=st.lists(CHUNK, max_size=4),
+    asked=st.sampled_from([{}, {"include_usage": True}, {"continuous_usage": True}]),
+)
+def test_no_json_whatever_raises_or_leaves_a_stream_without_an_ending(chunks: list[str], asked):
+    events = lines(same_model('{"content":"x"}'), *(f"data: {chunk}" for chunk in chunks), DONE)
+    played = play([events], plan(**asked))
+    assert played.ended != (played.error is not None)
+    chunks_in(played.out)
+
+
+@given(CHUNK)
+def test_no_whole_body_whatever_raises_or_leaves_a_stream_without_an_ending(body: str):
+    played = play([body.encode()], plan(include_usage=True))
+    assert played.ended != (played.error is not None)
+    chunks_in(played.out)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_pieces_that_need_no_change_are_handed_on_as_the_very_objects_that_came(at_once: int):
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    for number in range(3):
+        piece = lines(*[same_model(f'{{"content":"{number} \\"usage\\":{{\\n"}}')] * at_once)
+        assert stream.feed(piece) is piece
+
+
+def test_pieces_after_one_that_was_cut_are_handed_on_as_they_came_again():
+    stream = ChatStream(plan())
+    piece = lines(same_model('{"content":"b"}'))
+    first = lines(same_model(ROLE), same_model('{"content":"a"}'))
+    out = stream.feed(first + piece[:40])
+    assert out + stream.feed(piece[40:]) == first + piece
+    assert stream.feed(piece) is piece
+
+
+@pytest.mark.parametrize("null", ['"usage":null', '"usage": null', '"error":null', '"x":1'])
+def test_keys_that_hold_nothing_do_not_keep_a_piece_from_being_handed_on(null: str):
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    piece = lines(same_model('{"content":"b"}')[:-1] + f",{null}}}")
+    assert stream.feed(piece) is piece
+
+
+def test_another_name_of_the_model_is_all_that_changes_in_a_piece():
+    stream = ChatStream(plan())
+    stream.feed(lines(spaced('{"role": "assistant", "content": ""}'), spaced('{"content": "a"}')))
+    piece = lines(spaced('{"content": "the \\"model\\": \\"yi-34b\\""}'), spaced('{"content": "c"}'))
+    assert stream.feed(piece) == piece.replace(b'"model": "yi-34b"', f'"model": "{CATALOG}"'.encode())
+
+
+def test_an_event_in_which_the_model_stands_elsewhere_too_is_read_and_only_its_own_name_changed():
+    stream = ChatStream(plan())
+    stream.feed(lines(vllm(ROLE), vllm('{"content":"a"}')))
+    event = vllm('{"content":"b"}')[:-1] + ',"meta":{"model":"Qwen/Qwen3-8B"}}'
+    (chunk,) = chunks_in(stream.feed(lines(event)))
+    assert (chunk["model"], chunk["meta"]) == (CATALOG, {"model": "Qwen/Qwen3-8B"})
+
+
+def test_a_model_that_comes_under_another_name_later_still_shows_the_catalogs():
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    (chunk,) = chunks_in(stream.feed(lines(same_model("{}", '"stop"').replace(CATALOG, "gpt-secret-2"))))
+    assert chunk["model"] == CATALOG
+
+
+def test_a_field_that_clients_must_not_see_is_cut_out_even_if_it_comes_late():
+    stream = ChatStream(plan(strip=("provider",)))
+    late = same_model('{"content":"b"}')[:-1] + ',"provider":"Fireworks"}'
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    out = stream.feed(lines(late))
+    assert joined(chunks_in(out), "content") == {0: "b"}
+    assert b"Fireworks" not in out
+
+
+def test_an_id_that_a_client_cannot_be_shown_is_replaced_in_every_chunk():
+    sent = lines(*(event.replace("chatcmpl-77", "") for event in (
+        same_model(ROLE), same_model('{"content":"a"}'), same_model('{"content":"b"}'), same_model("{}", '"stop"'),
+    )), DONE)  # fmt: skip
+    played = play(event_by_event(sent), plan())
+    assert {chunk["id"] for chunk in chunks_in(played.out)} == {f"chatcmpl_{NEW_ID}"}
+
+
+def test_the_providers_id_is_kept_for_the_record():
+    assert play([lines(same_model(ROLE), same_model("{}", '"stop"'), DONE)], plan()).upstream_id == "chatcmpl-77"
+
+
+@pytest.mark.parametrize("role", ["null", '""', '"user"', '"model"'])
+def test_the_first_chunk_says_assistant_whatever_the_provider_calls_it(role: str):
+    sent = lines(same_model(f'{{"role":{role},"content":"a"}}'), same_model("{}", '"stop"'), DONE)
+    first = chunks_in(play([sent], plan()).out)[0]
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+
+
+def test_nothing_is_sent_before_the_first_output():
+    """A provider that sends a role and then fails has not begun: another target may still answer."""
+    stream = ChatStream(plan())
+    assert stream.feed(lines(": hello", same_model(ROLE), same_model('{"content":null,"tool_calls":[]}'))) == b""
+    assert not stream.committed
+    out = stream.feed(lines(same_model('{"content":"a"}')))
+    assert stream.committed
+    assert len(chunks_in(out)) == 3
+
+
+@pytest.mark.parametrize(
+    "delta",
+    ['{"content":"a"}', '{"reasoning":"a"}', '{"reasoning_content":"a"}', '{"refusal":"no"}',
+     '{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":""}}]}',
+     '{"reasoning_details":[{"type":"reasoning.text","text":"a","index":0}]}'],
+)  # fmt: skip
+def test_output_of_every_kind_begins_the_answer(delta: str):
+    stream = ChatStream(plan())
+    assert stream.feed(lines(same_model(ROLE)))  == b""
+    assert stream.feed(lines(same_model(delta)))
+
+
+def test_a_finish_reason_begins_the_answer():
+    stream = ChatStream(plan())
+    assert stream.feed(lines(same_model(ROLE), same_model("{}", '"stop"')))
+
+
+def test_a_slow_answer_begins_when_it_is_told_to_and_loses_nothing():
+    stream = ChatStream(plan())
+    head = lines(same_model(ROLE))
+    assert stream.feed(head) == b""
+    assert stream.commit() == head
+    rest = lines(same_model('{"content":"a"}'))
+    assert stream.feed(rest) == rest
+
+
+def test_an_error_after_the_answer_has_begun_by_time_alone_is_an_error_of_the_stream():
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE)))
+    stream.commit()
+    assert stream.feed(lines('data: {"error":{"message":"no"}}')) == b""
+    assert stream.error is not None
+    assert stream.committed
+
+
+def test_all_that_came_before_an_error_in_the_same_piece_is_sent():
+    stream = ChatStream(plan())
+    out = stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}'), 'data: {"error":"x"}', DONE))
+    assert joined(chunks_in(out), "content") == {0: "a"}
+    assert stream.error is not None
+
+
+@pytest.mark.parametrize("last", [lines(DONE), lines('data: {"error":{"message":"x"}}')], ids=["done", "error"])
+def test_after_the_end_nothing_more_is_taken(last: bytes):
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}'), same_model("{}", '"stop"')))
+    stream.feed(last)
+    before = stream.usage()
+    assert stream.feed(lines(same_model('{"content":"ghost"}'))) == b""
+    assert stream.feed(b"data: ") == b""
+    assert stream.end() == b""
+    assert stream.usage() == before
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        ('{"error":{"message":"x","code":429}}', 429),
+        ('{"error":"x"}', None),
+        ('{"object":"error","message":"x","code":400}', 400),
+        ('{"error":{"message":"x"},"choices":[]}', None),
+    ],
+)
+def test_an_error_in_a_stream_is_known_in_every_form(data: str, status: int | None):
+    played = play([lines(same_model('{"content":"a"}'), f"data: {data}")], plan())
+    assert played.error == ("upstream_error", status, "x")
+
+
+@pytest.mark.parametrize("nothing", ["null", "false", '""', "{}", "[]", "0"])
+def test_an_error_key_that_holds_nothing_is_no_error(nothing: str):
+    chunk = same_model('{"content":"a"}')[:-1] + f',"error":{nothing}}}'
+    assert play([lines(same_model(ROLE), chunk, same_model("{}", '"stop"'), DONE)], plan()).ended
+
+
+def test_events_that_cannot_be_read_are_dropped_and_the_stream_goes_on():
+    bad = "data: {nonsense"
+    good = same_model('{"content":"a"}')
+    played = play([lines(same_model(ROLE), bad, bad, good, bad, bad, good, same_model("{}", '"stop"'), DONE)], plan())
+    assert played.ended
+    assert joined(chunks_in(played.out), "content") == {0: "aa"}
+
+
+@pytest.mark.parametrize("at_once", [1, 100])
+def test_only_events_in_a_row_are_too_many_unreadable_ones(at_once: int):
+    """Events that were handed on unread stand between them, whether they came alone or not."""
+    bad, good = "data: {nonsense", same_model('{"content":"a"}')
+    events = event_by_event(lines(same_model(ROLE), good, bad, good, bad, good, bad, good, bad, good, DONE))
+    pieces = [b"".join(events[start : start + at_once]) for start in range(0, len(events), at_once)]
+    assert play(pieces, plan()).ended
+
+
+def test_finish_reasons_are_named_as_openai_names_them():
+    for word, name in {"eos": "stop", "max_tokens": "length", "tool_use": "tool_calls", "safety": "content_filter"}.items():
+        played = play([lines(same_model(ROLE), same_model('{"content":"a"}', f'"{word}"'), DONE)], plan())
+        assert chunks_in(played.out)[-1]["choices"][0]["finish_reason"] == name
+
+
+def test_every_choice_that_did_not_finish_is_finished():
+    sent = lines(openai('{"role":"assistant","content":"a"}'), openai('{"role":"assistant","content":"b"}', index=1), DONE)
+    chunks = chunks_in(play([sent], plan(choices=2)).out)
+    assert [(c["choices"][0]["index"], c["choices"][0]["finish_reason"]) for c in chunks[2:]] == [(0, "stop"), (1, "stop")]
+
+
+def test_all_choices_have_finished_only_when_each_has():
+    stream = ChatStream(plan(choices=2))
+    stream.feed(lines(openai('{"role":"assistant","content":"a"}', '"stop"')))
+    assert not stream.all_finished
+    stream.feed(lines(openai('{"role":"assistant","content":"b"}', '"stop"', index=1)))
+    assert stream.all_finished
+
+
+def test_a_stream_that_stops_with_a_choice_unfinished_is_cut_off():
+    sent = lines(openai('{"content":"a"}', '"stop"'), openai('{"content":"b"}', index=1))
+    assert play([sent], plan(choices=2)).error == ("upstream_truncated", None, "")
+
+
+def test_running_usage_that_was_asked_for_passes_in_the_gateways_form_and_a_final_one_follows():
+    recorded = next(recorded for recorded in RECORDED if "running usage" in recorded.name)
+    chunks = chunks_in(play_recorded(recorded, include_usage=True, continuous_usage=True).out)
+    assert [chunk["usage"]["completion_tokens"] for chunk in chunks] == [0, 1, 2, 3, 3]
+    assert all("prompt_tokens_details" in chunk["usage"] for chunk in chunks)
+    assert [bool(chunk["choices"]) for chunk in chunks] == [True] * 4 + [False]
+
+
+def test_usage_is_never_added_up_the_last_valid_one_counts():
+    usages = ['{"prompt_tokens":5,"completion_tokens":1}', '{"prompt_tokens":5,"completion_tokens":4}',
+              '{"prompt_tokens":"5","completion_tokens":9}', "{}", "null"]  # fmt: skip
+    sent = lines(vllm('{"content":"a"}'), vllm("{}", '"stop"'), *map(vllm_usage, usages), DONE)
+    played = play([sent], plan())
+    assert (played.usage, played.source) == (Usage(5, 4), UsageSource.UPSTREAM)
+
+
+def test_usage_beside_text_is_cut_out_and_the_text_stays():
+    with_usage = same_model('{"content":"b"}')[:-1] + ',"usage":{"prompt_tokens":1,"completion_tokens":2},"x":1.50}'
+    played = play([lines(same_model('{"content":"a"}'), with_usage, same_model("{}", '"stop"'), DONE)], plan())
+    assert joined(chunks_in(played.out), "content") == {0: "ab"}
+    assert not USAGE.search(played.out)
+    assert b'"x":1.50' in played.out
+
+
+def test_hidden_reasoning_is_counted_from_the_total_where_the_provider_is_known_for_it():
+    sent = lines(vllm('{"content":"a"}', '"stop"'),
+                 vllm_usage('{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}'), DONE)  # fmt: skip
+    assert play([sent], plan(completion_from_total=True)).usage.completion == 603
+    assert play([sent], plan()).usage == Usage(20, 198, inconsistent=True)
+
+
+def test_the_estimate_counts_text_reasoning_tool_names_and_arguments():
+    call = '{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"fn","arguments":"{\\"a\\":1}"}}]}'
+    sent = lines(vllm('{"content":"é"}'), vllm('{"reasoning":"abc","reasoning_content":"abc"}'), vllm(call), DONE)
+    output_bytes = 2 + 3 + 2 + 7
+    assert play([sent], plan()).usage == Usage(PROMPT, -(-output_bytes // 4))
+
+
+def test_text_in_parts_is_counted_too():
+    """Mistral's reasoning models send content as a list of parts."""
+    thinking = '{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm, let me see"}]}]}'
+    text = '{"content":[{"type":"text","text":"42"}]}'
+    sent = lines(vllm(ROLE), vllm(thinking), vllm(text), vllm("{}", '"stop"'), DONE)
+    assert play([sent], plan()).usage.completion == 4
+
+
+def test_what_came_before_the_client_left_is_billed():
+    stream = ChatStream(plan())
+    assert stream.usage() == (Usage(PROMPT), UsageSource.ESTIMATED)
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"four"}')))
+    assert stream.usage() == (Usage(PROMPT, 1), UsageSource.ESTIMATED)
+    stream.feed(lines(same_model('{"content":"more than four"}')))
+    assert stream.usage() == (Usage(PROMPT, 5), UsageSource.ESTIMATED)
+
+
+def test_a_whole_completion_becomes_two_chunks_a_choice():
+    chunks = chunks_in(play([COMPLETION.encode()], plan()).out)
+    message, last = chunks
+    assert message["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": "All at once"}, "finish_reason": None}
+    ]
+    assert last["choices"] == [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    assert {(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks} == {("chatcmpl-w", 1790000012, CATALOG)}
+
+
+def test_tool_calls_of_a_whole_completion_are_numbered():
+    call = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
+    body = COMPLETION.replace('"content":"All at once"', f'"content":null,"tool_calls":[{call},{call}]')
+    delta = chunks_in(play([body.encode()], plan()).out)[0]["choices"][0]["delta"]
+    assert [made["index"] for made in delta["tool_calls"]] == [0, 1]
+    assert "content" not in delta
+
+
+def test_a_whole_body_is_waited_for_and_only_then_answered():
+    stream = ChatStream(plan())
+    assert stream.feed(COMPLETION.encode()) == b""
+    assert not stream.committed
+    assert stream.end()
+    assert (stream.committed, stream.ended) == (True, True)
+
+
+def test_a_whole_body_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(chat_stream, "MAX_JSON", 1000)
+    stream = ChatStream(plan())
+    stream.feed(b"{" + b" " * 1000)
+    assert stream.error is not None
+    assert stream.error.kind == "upstream_bad_response"
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", '{"choices":[]}', '{"choices":null}', '{"choices":[{"index":0}]}', "[1]",
+                                  '{"message":"x"}', '{"choices":[{"index":0,"message":null}]}', "{" ])  # fmt: skip
+def test_a_whole_body_that_is_no_completion_is_refused(body: str):
+    played = play([body.encode()], plan())
+    assert played.error is not None
+    assert (played.error[0], played.out) == ("upstream_bad_response", b"")
+
+
+@pytest.mark.parametrize("size", [1, 17, 4096])
+def test_an_event_that_is_too_large_ends_the_stream_after_what_came_before_it(monkeypatch: pytest.MonkeyPatch, size: int):
+    monkeypatch.setattr("proxy.wire.sse.MAX_EVENT", 1000)
+    sent = lines(same_model(ROLE), same_model('{"content":"a"}'), same_model(f'{{"content":"{"b" * 1000}"}}'), DONE)
+    played = play(in_pieces_of(size, sent), plan())
+    assert played.error is not None
+    assert played.error[0] == "upstream_bad_response"
+    assert joined(chunks_in(played.out), "content") == {0: "a"}
+
+
+def test_a_chunk_without_a_time_gets_one():
+    sent = lines('data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}', DONE)
+    assert chunks_in(play([sent], plan()).out)[0]["created"] == NOW
+
+
+def test_numbers_and_unknown_keys_of_a_chunk_that_is_written_again_stay_as_they_came():
+    odd = openai('{"role":"assistant","content":"a"}')[:-1] + ',"z":1.10,"big":123456789012345678901234567890,"e":1e-05}'
+    out = play([lines(odd, openai("{}", '"stop"'), openai_usage(1, 1, 0), DONE)], plan()).out
+    assert b'"z":1.10,"big":123456789012345678901234567890,"e":1e-05' in out
+
+
+def test_log_probabilities_are_not_touched():
+    logprobs = '{"content":[{"token":"\\u00e9","logprob":-1e-05,"bytes":[195,169],"top_logprobs":[]}],"refusal":null}'
+    event = openrouter('{"role":"assistant","content":"é"}').replace('"logprobs":null', f'"logprobs":{logprobs}')
+    out = play([lines(event, openrouter("{}", '"stop"'), DONE)], plan(strip=("provider",))).out
+    assert f'"logprobs":{logprobs}'.encode() in out
