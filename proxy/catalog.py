@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo
 
 from proxy.mistakes import Place, Wrong, nearest
 from proxy.pricing import Prices, parse_price
-from proxy.quantities import Count, Filled, Name, Ratio, Text, parse_text
+from proxy.quantities import Count, Filled, Name, Ratio, Share, Text, parse_text
 from proxy.sections import Conflict, Kind, Section
 
 _ID: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/@+-]{0,126}[A-Za-z0-9._:@+-])?")
@@ -180,7 +180,7 @@ class RouteEntry(Section):
 
     provider: ProviderName = Field(description="a provider of the gateway's file")
     model: Filled = Field(description="what the model is called there")
-    weight: Count = Field(1, description="its share of the load; routes of equal weight share it equally")
+    weight: Share = Field(1, description="its share of the load, equal weights equally; 0: only when others failed")
 
 
 class ModelEntry(Section):

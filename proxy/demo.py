@@ -15,20 +15,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import orjson
+
 from proxy.accounts import Account, ApiKey, digest_of_key, hint_of_key, mint_key
 from proxy.app import serve
 from proxy.demo_script import SCRIPT
+from proxy.errors import StoreUnavailable
+from proxy.real_provider import ModelServerError, missing, wait_ready
 from proxy.real_provider import command as real_command
-from proxy.real_provider import missing, wait_ready
 from proxy.stores.connection import connect_store
 from proxy.stores.keys import RedisKeys
-from proxy.supervisor import Supervisor
+from proxy.supervisor import CannotStart, Supervisor
 
 ACCOUNT: Final = "demo"
 ADMIN_PORT: Final = 9090
 _GATEWAY: Final = """\
 server: {{listen: "127.0.0.1:{port}", admin_listen: "127.0.0.1:{admin_port}", stop_grace: 2s}}
-data_dir: {folder}/data
+data_dir: {data_dir}
 providers:
   {provider}
 plans:
@@ -66,9 +69,12 @@ def demo(port: int, real: bool) -> int:  # noqa: FBT001 - the two words of the c
             shown = _REAL_MODEL if real else _DEMO_MODEL
 
             async def ready(supervisor: Supervisor) -> None:
-                if model is not None:
-                    await wait_ready(model[1], 60.0)
-                key = await _make_key(supervisor.store_url)
+                try:
+                    if model is not None:
+                        await wait_ready(model[1], 60.0)
+                    key = await _make_key(supervisor.store_url)
+                except (ModelServerError, StoreUnavailable) as error:
+                    raise CannotStart(str(error)) from None
                 print(_banner(supervisor, key, shown, real=real), flush=True)
 
             return serve(config, 1, ready, in_terminal=True)
@@ -92,7 +98,8 @@ def _write_files(folder: Path, port: int, model_port: int | None) -> Path:
     provider = (
         "demo: {builtin: demo}" if model_port is None else f'demo: {{base_url: "http://127.0.0.1:{model_port}/v1"}}'
     )
-    gateway = _GATEWAY.format(port=port, admin_port=_free_or_any(ADMIN_PORT), folder=folder, provider=provider)
+    data_dir = orjson.dumps(str(folder / "data")).decode()  # quoted: a folder may have any name
+    gateway = _GATEWAY.format(port=port, admin_port=_free_or_any(ADMIN_PORT), data_dir=data_dir, provider=provider)
     if model_port is None:
         text = {
             "model": _DEMO_MODEL,

@@ -173,6 +173,7 @@ Wait = Annotated[float, PlainValidator(_wait), _duration]
 Size = Annotated[int, PlainValidator(_some_bytes), Kind("size", format_size)]
 Listen = Annotated[Address, PlainValidator(parse_address), Kind("host:port")]
 Count = Annotated[int, PlainValidator(whole_number()), Kind("whole number, at least 1")]
+Share = Annotated[int, PlainValidator(whole_number(0)), Kind("whole number, at least 0")]
 OptionalCount = Annotated[int | None, PlainValidator(_optional(whole_number())), Kind("whole number, at least 1")]
 Ratio = Annotated[
     tuple[int, int],

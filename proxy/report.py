@@ -8,7 +8,7 @@ from proxy.call import Call, Ending, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.providers import Provider
-from proxy.wire.upstream_error import UpstreamError, scrub
+from proxy.wire.upstream_error import UpstreamError, client_fault, scrub
 
 _SERVER_ERROR: Final = 500
 _UNREACHABLE: Final = frozenset({"upstream_unavailable", "upstream_timeout"})
@@ -35,7 +35,8 @@ class Report:
             self._metrics.attempt(provider, "ok", reachable=True)
             return
         reachable = error.status is not None or error.kind not in _UNREACHABLE
-        self._metrics.attempt(provider, error.kind, reachable=reachable)
+        failure = client_fault(error).code or error.kind
+        self._metrics.attempt(provider, failure, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
         own_words = error.status is None or error.status >= _SERVER_ERROR
         said = scrub(error.body.message, _secrets(target.provider)) if own_words else ""
@@ -43,7 +44,7 @@ class Report:
             "upstream attempt failed",
             request_id=call.request_id,
             provider=provider,
-            kind=error.kind,
+            kind=failure,
             upstream_status=error.status,
             detail=error.detail,
             said=said,

@@ -14,6 +14,7 @@ from msgspec import Struct
 _ABSURD: Final = 10**12
 
 _PLAIN: Final = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+_USUAL_DETAILS: Final = frozenset({"cached_tokens", "reasoning_tokens"})
 _DETAIL_COUNTS: Final = (
     "audio_tokens",
     "image_tokens",
@@ -142,7 +143,7 @@ def _details(raw: Mapping[str, object], *sides: str) -> Mapping[str, object]:
 
 
 def _copied(details: Mapping[str, object]) -> tuple[tuple[str, int], ...]:
-    if len(details) <= 1:  # nothing beside the one count that everybody sends
+    if details.keys() <= _USUAL_DETAILS:
         return ()
     return tuple((name, count) for name in _DETAIL_COUNTS if (count := _count(details, name)) is not None)
 

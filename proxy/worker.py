@@ -175,7 +175,7 @@ class Worker:
         self._metrics.store_up(up=up)
         if up:
             self._logger.info("store is up", address=self._store.address)
-        else:
+        elif not self._stopping.is_set():  # then it is this worker that goes away
             self._logger.error("store is away", detail=self._store.detail)
         self._tell()
 

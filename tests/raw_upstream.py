@@ -9,9 +9,9 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from waiting import WAIT
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-WAIT = 20.0
-"""How long anything may take that has to happen; no test passes because of it."""
 
 
 class RawUpstream:

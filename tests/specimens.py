@@ -57,7 +57,9 @@ def provider(port: int = 1, **fields: Any) -> Provider:
     return Provider(**{"base_url": f"http://127.0.0.1:{port}/v1", "api_key": KEY, **fields})
 
 
-def target(name: str = "one", provided: Provider | None = None, *, weight: int = 1, called: str = "lab/model") -> Target:
+def target(
+    name: str = "one", provided: Provider | None = None, *, weight: int = 1, called: str = "lab/model"
+) -> Target:
     return Target(Route(name, called, weight), provided or provider())
 
 

@@ -252,7 +252,7 @@ class TestFiles:
     def test_the_files_of_the_project_are_good_and_use_the_demo_provider(self):
         configuration = load(PROJECT / "config" / "gateway.yaml", {})
         assert [model.id for model in configuration.catalog.models] == ["demo/echo", "demo/thinker"]
-        assert [model.reasoning for model in configuration.catalog.models] == [False, True]
+        assert [model.reasoning for model in configuration.catalog.models] == [False, False]
         assert list(configuration.settings.providers) == ["demo"]
 
     def test_the_commented_examples_in_the_projects_files_are_good(self, tmp_path):
@@ -293,5 +293,5 @@ class TestReference:
         assert rows["providers.<name>.on_disconnect"] == ("cancel | drain", "cancel")
         assert rows["providers.<name>.headers.<name>"] == ("secret text", "none")
         assert rows["plans.<name>.budget.usd"] == ("decimal text in USD", "required")
-        assert rows["models[].routes[].weight"] == ("whole number, at least 1", "1")
+        assert rows["models[].routes[].weight"] == ("whole number, at least 0", "1")
         assert rows["models[].estimate_bytes_per_token"] == ("number or fraction", "4")

@@ -1,4 +1,4 @@
-"""What one client's connection is promised: framing, limits on what it sends, back-pressure, and an answer to everything.
+"""What one client's connection is promised: framing, limits on what it sends, back-pressure, an answer to everything.
 
 Every test speaks to a real server over a real socket, in bytes.
 """
@@ -17,8 +17,8 @@ from proxy import http_server
 from proxy.errors import Refusal
 from proxy.http_server import ClientRequest, GatewayServer, Sent
 from proxy.refuse import malformed
+from waiting import WAIT, until
 
-WAIT = 20.0
 LIMIT = 1000
 Story = Callable[[ClientRequest], Awaitable[None]]
 
@@ -106,12 +106,6 @@ async def ask(story: Story, request: bytes, *, closing: bool = False) -> tuple[b
     async with serving(story, closing=closing) as served, client_of(served) as line:
         line.send(request)
         return await line.answer()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def post(body: bytes, *lines: str) -> bytes:
@@ -223,7 +217,13 @@ class TestRequests:
 
     @pytest.mark.parametrize(
         ("target", "path"),
-        [("/a/b?c=d", "/a/b"), ("/", "/"), ("http://host:1/a/b?c", "/a/b"), ("http://host", "/"), ("/a?x=http://h/b", "/a")],
+        [
+            ("/a/b?c=d", "/a/b"),
+            ("/", "/"),
+            ("http://host:1/a/b?c", "/a/b"),
+            ("http://host", "/"),
+            ("/a?x=http://h/b", "/a"),
+        ],
     )
     async def test_the_path_is_that_of_the_target_in_either_form(self, target, path):
         async def story(client):

@@ -69,7 +69,9 @@ class Page:
         """The labels of a family, a histogram's bucket bound left out."""
         found = [key for key in self.samples() if re.match(rf"{name}(_bucket)?\{{", key)]
         assert found, f"{name} is not on the page"
-        return {pair.split("=")[0] for key in found for pair in key[key.index("{") + 1 : -1].split(",") if pair} - {"le"}
+        return {pair.split("=")[0] for key in found for pair in key[key.index("{") + 1 : -1].split(",") if pair} - {
+            "le"
+        }
 
 
 def test_every_family_that_was_promised_is_there_with_exactly_its_labels():
@@ -110,7 +112,7 @@ def test_a_request_that_was_not_admitted_counts_no_usage_and_no_time():
     assert page.value("aion_requests_total", **labels) == 1
     samples = page.samples()
     assert not [name for name in samples if name.startswith(("aion_tokens_total", "aion_cost"))]
-    assert not [name for name, value in samples.items() if name.startswith("aion_request_duration") and value]
+    assert samples["aion_request_duration_seconds_count{endpoint=chat,model=lab/model}"] == 0
 
 
 def test_a_refusal_that_is_no_ones_count_is_in_no_family_of_refusals():
@@ -251,8 +253,8 @@ for name, arguments in steps:
     if name == "request":
         for _ in range(arguments):
             metrics.request_ended(
-                RequestEnd("req_1", "chat", "lab/model", False, 200, Ending.COMPLETE, 20.0, account="acme", provider="one",
-                           usage_source=UsageSource.UPSTREAM),
+                RequestEnd("req_1", "chat", "lab/model", False, 200, Ending.COMPLETE, 20.0,
+                           account="acme", provider="one", usage_source=UsageSource.UPSTREAM),
                 Metered(Usage(70, 31), UsageSource.UPSTREAM, 1000),
             )
     elif name == "flight":

@@ -8,9 +8,14 @@ from proxy.call import Target
 def route(targets: Sequence[Target], dice: Callable[[], float]) -> Sequence[Target]:
     """Order targets so that each comes first as often as its share of the weights; the others follow for failover.
 
-    `dice` returns numbers from 0 up to 1.
+    Those of weight 0 share no load: they come last, in the order of the file. `dice` returns numbers from 0 up to 1.
     """
     if len(targets) < 2:  # noqa: PLR2004
         return targets
-    # The largest of u^(1/w) is a draw without replacement by weight (Efraimidis and Spirakis, 2006).
-    return sorted(targets, key=lambda target: dice() ** (1 / target.route.weight), reverse=True)
+
+    def drawn(target: Target) -> float:
+        # The largest of u^(1/w) is a draw without replacement by weight (Efraimidis and Spirakis, 2006).
+        weight = target.route.weight
+        return dice() ** (1 / weight) if weight else -1.0
+
+    return sorted(targets, key=drawn, reverse=True)

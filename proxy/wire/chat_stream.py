@@ -143,18 +143,19 @@ class ChatStream:
         if self._over:
             return b""
         if self._is_json is not False:
-            self._begin(piece)
-            if self._is_json is not False or self.error is not None:
+            begun = self._begin(piece)
+            if begun is None:
                 return b""
-            piece = bytes(self._start)
-            self._start.clear()
+            piece = begun
         out = self._taken(self._reader.feed(piece))
         if self._reader.too_large and not self._over:
             self.error = bad_answer("an event of its stream is too large")
         return self._sendable(out)
 
-    def _begin(self, piece: bytes) -> None:
-        """Keep what comes until its first character tells a stream from one JSON body; then the body to its end."""
+    def _begin(self, piece: bytes) -> bytes | None:
+        """Keep what comes until its first character tells a stream from one JSON body, and the body to its end; return
+        the beginning of a stream.
+        """
         self._start += piece
         if len(self._start) > MAX_JSON:
             self.error = bad_answer("it is too large")
@@ -164,6 +165,11 @@ class ChatStream:
                 self.error = bad_answer("it is a page of HTML")
             elif first:
                 self._is_json = first in {b"{", b"["}
+        if self._is_json is not False:
+            return None
+        begun = bytes(self._start)
+        self._start.clear()
+        return begun
 
     def _sendable(self, out: bytes) -> bytes:
         """Hold back what comes before the first output; put it in front of the first that goes out."""

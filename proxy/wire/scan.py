@@ -30,10 +30,9 @@ def is_plain(piece: bytes) -> bool:
 
 
 def is_quiet(events: bytes) -> bool:
-    """Tell whether whole events hold no usage, no error, no finish reason, no role and no end: nothing to act upon."""
+    """Tell whether whole events of JSON hold no usage, no error, no finish reason and no role: nothing to act upon."""
     return (
         b'"role"' not in events
-        and b"[DONE]" not in events
         and (b'"error"' not in events or _all_null(events, b'"error"'))
         and (b'"usage"' not in events or _all_null(events, b'"usage"'))
         and _all_null(events, b'"finish_reason"')
@@ -73,7 +72,7 @@ class TextEvent:
             return None
         start += len(_TEXT)
         end = event.find(b'"', start)
-        return None if b"\\" in event[start:end] else cls(event[:start], event[end:])
+        return None if end < 0 or b"\\" in event[start:end] else cls(event[:start], event[end:])
 
     def fits(self, piece: bytes) -> bool:
         """Tell whether a piece is one event of this form."""
@@ -84,7 +83,7 @@ class TextEvent:
 
 
 def text_in(value: object) -> str | None:
-    """Return a text, or what the parts of a list say (Mistral's models reason in such parts); None for anything else."""
+    """Return a text, or what the parts of a list say (Mistral's models reason in such parts); None for all else."""
     if isinstance(value, str):
         return value
     parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []

@@ -27,8 +27,6 @@ providers:
   dialect: {{base_url: "{dialect}", max_tokens_param: max_completion_tokens, developer_role: system,
              drop_params: [top_k], extra_body: {{safe_mode: true}}, strip_fields: [vendor]}}
 """
-MUCH = 1_000_000_000_000
-"""The weight of a route that comes first, as good as always, before one of weight 1."""
 ENTRY = """\
   - id: {id}
     name: A model
@@ -57,7 +55,7 @@ ALIASES = {"test/renamed": "renamed"}
 
 def catalog_entry(name: str, routes: list[tuple[str, str]]) -> str:
     weighted = [
-        f"{{provider: {provider}, model: {model}, weight: {1 if number else MUCH}}}"
+        f"{{provider: {provider}, model: {model}, weight: {0 if number else 1}}}"
         for number, (provider, model) in enumerate(routes)
     ]
     return ENTRY.format(id=name, routes=", ".join(weighted), aliases=ALIASES.get(name, ""))

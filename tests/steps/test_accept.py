@@ -1,10 +1,10 @@
 """What makes a request a call, and which refusal anything else gets."""
 
 import pytest
-from specimens import NOW, api_key, body, catalog, identity
 
 from proxy.errors import ErrorType, Fault, Refusal
 from proxy.steps.accept import accept
+from specimens import NOW, api_key, body, catalog, identity
 
 
 class FakeBody:
@@ -51,8 +51,9 @@ async def test_an_alias_stands_for_its_model():
 @pytest.mark.parametrize(
     "content_type",
     [
-        None, "application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;charset=UTF8",
-        'application/json; charset="utf-8"', "application/json; profile=x", "application/vnd.api+json", " application/json ",
+        None, "application/json", "Application/JSON", " application/json ", "application/vnd.api+json",
+        "application/json; charset=utf-8", "application/json;charset=UTF8", 'application/json; charset="utf-8"',
+        "application/json; profile=x",
     ],
 )  # fmt: skip
 async def test_json_is_taken_under_all_its_names(content_type):

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from specimens import account, call, identity, model
 
 from proxy.accounts import Identity
 from proxy.errors import ErrorType, Fault, Refusal, StoreUnavailable
@@ -23,6 +22,7 @@ from proxy.limits import (
 from proxy.pricing import nano_usd_ceil
 from proxy.steps.admit import ATTEMPTS, NotAdmitted, admit, hold_for
 from proxy.wire.headers import fault_lines
+from specimens import account, call, identity, model
 
 DEFAULT_HOLD = 1024
 REMAINING = Remaining(requests_limit=600, requests=599, tokens_limit=1000, tokens=1)
@@ -211,7 +211,8 @@ class TestLimits:
         assert fault.retry_after_ms == 12_000
 
     @pytest.mark.parametrize(
-        ("wait", "words"), [(1, "1ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (11_999, "12s"), (3_600_000, "3600s")]
+        ("wait", "words"),
+        [(1, "1ms"), (999, "999ms"), (1000, "1s"), (1001, "2s"), (11_999, "12s"), (3_600_000, "3600s")],
     )
     async def test_a_wait_is_never_told_shorter_than_it_is(self, wait, words):
         message = (await not_admitted(reached(Limit.REQUESTS_PER_MINUTE, wait=wait))).fault.message
@@ -223,9 +224,7 @@ class TestLimits:
         assert " 0 left" in fault.message
 
     async def test_a_request_larger_than_the_limit_is_told_that_waiting_does_not_help(self):
-        fault = (
-            await not_admitted(reached(Limit.TOKENS_PER_MINUTE, wait=None, allowed=1_000, asked=5_000))
-        ).fault
+        fault = (await not_admitted(reached(Limit.TOKENS_PER_MINUTE, wait=None, allowed=1_000, asked=5_000))).fault
         assert "5,000 tokens at once" in fault.message
         assert "1,000" in fault.message
         assert "max_tokens" in fault.message

@@ -1,12 +1,12 @@
 """Who is let past the first step, who is not, and what the store is asked for it."""
 
 import pytest
-from memory_stores import MemoryKeys
-from specimens import NOW, account, api_key
 
+from memory_stores import MemoryKeys
 from proxy.accounts import Identity, digest_of_key, mint_key
 from proxy.errors import ErrorType, Refusal, StoreUnavailable
 from proxy.steps.authenticate import Memory, authenticate
+from specimens import NOW, account, api_key
 
 NOW_MS = NOW * 1000
 KEY = mint_key("acme", bytes(range(32)))

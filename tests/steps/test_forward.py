@@ -9,8 +9,6 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
-from raw_upstream import WAIT, RawUpstream, Script, answering, chunk, closing, http, raw_upstream, read_request, silent
-from specimens import DONE, FINISH, KEY, ROLE, USAGE, Clock, answer, call, event, provider, target, text
 
 from proxy.call import Call, Ending, Outcome, Target
 from proxy.errors import ErrorType
@@ -19,6 +17,9 @@ from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forwar
 from proxy.upstream.providers import Upstream, open_upstreams
 from proxy.usage import UsageSource
 from proxy.wire.upstream_error import UpstreamError
+from raw_upstream import RawUpstream, Script, answering, chunk, closing, http, raw_upstream, read_request, silent
+from specimens import DONE, FINISH, KEY, ROLE, USAGE, Clock, answer, call, event, provider, target, text
+from waiting import WAIT, until
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LINES = b"x-ratelimit-limit-requests: 1\r\n"
@@ -154,11 +155,6 @@ class Bench:
         async with asyncio.timeout(WAIT):
             return await task
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(WAIT):
-            while not condition():
-                await asyncio.sleep(0.002)
-
     def time_out(self) -> None:
         """Let more time pass than any deadline allows."""
         now = self.clock.pass_by(1000)
@@ -213,11 +209,15 @@ class TestAnswers:
             await one.run(store=True, seed=10**30)
             ((head, body),) = one.servers["one"].asked
             port = one.servers["one"].port
-            assert head == (
-                f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
-                f"Accept: application/json\r\nAccept-Encoding: identity\r\nContent-Length: {len(body)}\r\n"
-                f"Authorization: Bearer {KEY}\r\nX-Own: 1\r\n\r\n"
-            ).encode()
+            assert (
+                head
+                == (
+                    f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+                    "Content-Type: application/json\r\n"
+                    f"Accept: application/json\r\nAccept-Encoding: identity\r\nContent-Length: {len(body)}\r\n"
+                    f"Authorization: Bearer {KEY}\r\nX-Own: 1\r\n\r\n"
+                ).encode()
+            )
             assert json.loads(body)["model"] == "one-model"
             assert b'"seed":1000000000000000000000000000000' in body
             assert b"store" not in body
@@ -227,7 +227,7 @@ class TestAnswers:
         async with bench(failing(500), waiting(go, http(answer()))) as one:
             begun = one.clock()
             task = one.begin()
-            await one.until(lambda: one.servers["two"].asked)
+            await until(lambda: one.servers["two"].asked)
             one.clock.pass_by(3)
             go.set()
             outcome, _ = await task
@@ -359,7 +359,7 @@ class TestFailover:
     async def test_a_provider_that_never_answers_is_followed_by_the_next(self):
         async with bench(silent, OK) as one:
             task = one.begin()
-            await one.until(lambda: one.servers["one"].asked and one.open)
+            await until(lambda: one.servers["one"].asked and one.open)
             one.time_out()
             outcome, _ = await task
             assert (outcome.ending, outcome.attempts) == (Ending.COMPLETE, 2)
@@ -458,7 +458,7 @@ class TestStaleConnections:
         async with bench([script, OK]) as one:
             await self.used(one)
             task = one.begin()
-            await one.until(lambda: len(one.servers["one"].asked) == 2 and one.open)
+            await until(lambda: len(one.servers["one"].asked) == 2 and one.open)
             one.time_out()
             outcome, _ = await task
             assert outcome.fault.code == "upstream_timeout"
@@ -478,7 +478,7 @@ class TestClientsThatLeave:
             full.listen(0)
             for _ in range(3):
                 filler = fillers.enter_context(socket.socket())
-                filler.setblocking(False)  # noqa: FBT003 - the name of the setting
+                filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
             async with bench() as one:
                 one.add("one", full.getsockname()[1])
@@ -493,7 +493,7 @@ class TestClientsThatLeave:
     async def test_while_the_provider_is_silent_it_is_left_at_once_and_its_prompt_is_owed(self, stream):
         async with bench(silent, OK) as one:
             task = one.begin(stream=stream)
-            await one.until(lambda: one.servers["one"].asked and one.open)
+            await until(lambda: one.servers["one"].asked and one.open)
             outcome, unread = await one.leave(task)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
             assert (outcome.ending, outcome.reached, outcome.fault, unread) == (Ending.CLIENT_GONE, True, None, None)
@@ -504,7 +504,7 @@ class TestClientsThatLeave:
     async def test_in_mid_stream_the_provider_is_left_and_what_came_is_owed(self):
         async with bench(halting(ROLE, text("Hello"), text(" world"))) as one:
             task = one.begin(stream=True)
-            await one.until(lambda: b"world" in one.client.data)
+            await until(lambda: b"world" in one.client.data)
             outcome, unread = await one.leave(task)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
             assert (outcome.ending, unread) == (Ending.CLIENT_GONE, None)
@@ -516,7 +516,7 @@ class TestClientsThatLeave:
         go = asyncio.Event()
         async with bench(halting(ROLE, text("Hello"), FINISH, then=(USAGE, DONE), go=go)) as one:
             task = one.begin(stream=True)
-            await one.until(lambda: b'"stop"' in one.client.data)
+            await until(lambda: b'"stop"' in one.client.data)
             outcome, unread = await one.leave(task)
             assert unread is not None
             draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
@@ -530,7 +530,7 @@ class TestClientsThatLeave:
         monkeypatch.setattr(step, "FINISHED_DRAIN_SECONDS", 0.02)
         async with bench(halting(ROLE, text("Hello"), FINISH)) as one:
             task = one.begin(stream=True)
-            await one.until(lambda: b'"stop"' in one.client.data)
+            await until(lambda: b'"stop"' in one.client.data)
             outcome, unread = await one.leave(task)
             outcome = await drain(unread, one.call, outcome, one.forwarder)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
@@ -548,9 +548,9 @@ class TestClientsThatLeave:
         script = halting(*sent, then=(*rest, text(" world"), FINISH, USAGE, DONE), go=go)
         async with bench(script, on_disconnect="drain") as one:
             task = one.begin(stream=True)
-            await one.until(lambda: one.open)
+            await until(lambda: one.open)
             if moment == "output":
-                await one.until(lambda: one.client.data)
+                await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
             draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
             go.set()
@@ -572,7 +572,7 @@ class TestClientsThatLeave:
 
         async with bench(script, on_disconnect="drain") as one:
             task = one.begin()
-            await one.until(lambda: one.servers["one"].asked and one.open)
+            await until(lambda: one.servers["one"].asked and one.open)
             outcome, unread = await one.leave(task)
             draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
             go.set()
@@ -585,7 +585,7 @@ class TestClientsThatLeave:
     async def test_draining_has_an_end(self):
         async with bench(halting(ROLE, text("Hello")), on_disconnect="drain", drain_max=0.02) as one:
             task = one.begin(stream=True)
-            await one.until(lambda: one.client.data)
+            await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
             outcome = await drain(unread, one.call, outcome, one.forwarder)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
@@ -595,7 +595,7 @@ class TestClientsThatLeave:
         go = asyncio.Event()
         async with bench(halting(ROLE, text("Hello"), then=(), go=go), on_disconnect="drain") as one:
             task = one.begin(stream=True)
-            await one.until(lambda: one.client.data)
+            await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
             draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
             go.set()
@@ -621,7 +621,7 @@ class TestClientsThatLeave:
         whole = SSE + b"".join(chunk(piece) for piece in (ROLE, text("Hello"), FINISH, USAGE, DONE)) + chunk(b"")
         async with bench(waiting(go, whole if stream else http(answer()))) as one:
             task = one.begin(stream=stream)
-            await one.until(lambda: one.open)
+            await until(lambda: one.open)
             exchange = self.leave_with_the_end(one, task)
             go.set()
             async with asyncio.timeout(WAIT):
@@ -637,7 +637,7 @@ class TestClientsThatLeave:
         go = asyncio.Event()
         async with bench(waiting(go, http(b"{}", status="500 Status")), OK) as one:
             task = one.begin()
-            await one.until(lambda: one.open)
+            await until(lambda: one.open)
             self.leave_with_the_end(one, task)
             go.set()
             async with asyncio.timeout(WAIT):
@@ -654,7 +654,7 @@ class TestStopping:
     async def test_a_stream_ends_with_an_error_that_says_so(self):
         async with bench(halting(ROLE, text("Hello"))) as one:
             task = one.begin(stream=True)
-            await one.until(lambda: one.client.data)
+            await until(lambda: one.client.data)
             for exchange in list(one.open):
                 exchange.cut()
             outcome, unread = await task
@@ -668,7 +668,7 @@ class TestStopping:
     async def test_before_the_first_byte_the_client_is_told_to_come_back_and_nobody_else_is_asked(self, stream):
         async with bench(silent, OK) as one:
             task = one.begin(stream=stream)
-            await one.until(lambda: one.servers["one"].asked and one.open)
+            await until(lambda: one.servers["one"].asked and one.open)
             for exchange in list(one.open):
                 exchange.cut()
             outcome, unread = await task

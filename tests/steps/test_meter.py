@@ -1,12 +1,12 @@
 """What each ending costs: once, exactly, and never nothing for what was produced."""
 
 import pytest
-from specimens import PRICES, call, target
 
 from proxy.call import Ending, Outcome
 from proxy.errors import ErrorType, Fault
 from proxy.steps.meter import meter
 from proxy.usage import Usage, UsageSource
+from specimens import PRICES, call, target
 
 USED = Usage(prompt=70, completion=31, cached=64, reasoning=19)
 FAULT = Fault(502, ErrorType.PROVIDER, "upstream_error", "failed")

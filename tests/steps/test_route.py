@@ -5,9 +5,9 @@ import random
 from collections import Counter
 
 import pytest
-from specimens import target
 
 from proxy.steps.route import route
+from specimens import target
 
 TRIES = 6000
 
@@ -37,7 +37,9 @@ def test_those_that_follow_go_by_their_weights_too():
     targets = [target("a", weight=1), target("b", weight=8), target("c", weight=2)]
     dice = random.Random(7).random
     seconds = Counter(
-        order[1].route.provider for order in (route(targets, dice) for _ in range(TRIES)) if order[0].route.provider == "b"
+        order[1].route.provider
+        for order in (route(targets, dice) for _ in range(TRIES))
+        if order[0].route.provider == "b"
     )
     assert seconds["c"] / sum(seconds.values()) == pytest.approx(2 / 3, abs=0.03)
 
@@ -47,3 +49,10 @@ def test_dice_at_their_ends_do_no_harm():
     for ends in itertools.product((0.0, 1 - 2**-53), repeat=2):
         throws = iter(ends)
         assert len(route(targets, lambda throws=throws: next(throws))) == 2
+
+
+def test_routes_of_weight_nought_are_tried_last_in_their_order():
+    targets = [target("spare", weight=0), target("a", weight=1), target("last", weight=0), target("b", weight=1)]
+    for _ in range(20):
+        order = [one.route.provider for one in route(targets, random.random)]
+        assert order[2:] == ["spare", "last"]

@@ -10,9 +10,9 @@ from proxy.limits import Hold, Limits, Remaining, Reservation
 from proxy.steps import settle as step
 from proxy.steps.settle import Settler
 from proxy.usage import Usage, UsageSource
+from waiting import WAIT, until
 
 LIMITS = Limits(tokens_per_minute=1000)
-WAIT = 20.0
 
 
 class Store:
@@ -192,12 +192,9 @@ async def test_its_task_sends_again_and_renews_for_ever(monkeypatch):
     bench.settle(bench.open())
     task = asyncio.get_running_loop().create_task(bench.settler.run())
     try:
-        async with asyncio.timeout(WAIT):
-            while len(bench.store.sent) < 4:
-                await asyncio.sleep(0.001)
-            bench.store.away, bench.store.answers = False, True
-            while len(bench.store.renewed) < 2 or bench.settler.unsettled > 1:
-                await asyncio.sleep(0.001)
+        await until(lambda: len(bench.store.sent) >= 4)
+        bench.store.away, bench.store.answers = False, True
+        await until(lambda: len(bench.store.renewed) >= 2 and bench.settler.unsettled == 1)
     finally:
         task.cancel()
         await asyncio.wait([task])

@@ -1,4 +1,4 @@
-"""Everything here runs on the loop that serves in production and on asyncio's own: they differ in how connections end."""
+"""Everything here runs on the loop that serves in production and on asyncio's own: they end connections differently."""
 
 import asyncio
 from collections.abc import Callable

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from specimens import Clock
 
 from proxy.upstream import exchange
 from proxy.upstream.exchange import Answer, retry_after_ms
 from proxy.wire.upstream_error import UpstreamError
+from specimens import Clock
 
 FIRST_BYTE, IDLE = 300.0, 120.0
 TRUNCATED = UpstreamError(kind="upstream_truncated")

@@ -1,16 +1,16 @@
-"""How the pump carries a stream: what it hands on, when it begins, whom it slows down, and that it ends exactly once."""
+"""How the pump carries a stream: what it hands on, when it begins, whom it slows down, and that it ends once."""
 
 import asyncio
 import json
 
 import pytest
-from specimens import DONE, FINISH, NOW, ROLE, USAGE, Clock, call, event, text
 
 from proxy.call import Ending
 from proxy.upstream.pump import COMMIT_SECONDS, KEEP_ALIVE, KEEP_ALIVE_SECONDS, STALL_SECONDS, Pump
 from proxy.usage import UsageSource
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.upstream_error import UpstreamError
+from specimens import DONE, FINISH, NOW, ROLE, USAGE, Clock, call, event, text
 
 FIRST_BYTE, IDLE = 300.0, 120.0
 OK = (200, {b"content-type": b"text/event-stream"})
@@ -291,9 +291,8 @@ class TestBeginning:
     async def test_one_json_body_where_a_stream_was_asked_for_becomes_a_stream(self):
         bench = Bench()
         bench.pump.head(200, {b"content-type": b"application/json"})
-        whole = {
-            "id": "x", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]
-        }  # fmt: skip
+        message = {"role": "assistant", "content": "Hi"}
+        whole = {"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
         bench.pump.body(json.dumps(whole).encode())
         bench.pump.complete()
         assert bench.pump.done.result() is Ending.COMPLETE

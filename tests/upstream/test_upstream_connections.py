@@ -10,10 +10,11 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-from raw_upstream import WAIT, answering, chunk, closing, http, raw_upstream, read_request, reset, resetting, silent
 
 from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, Origin, UpstreamPool
 from proxy.wire.upstream_error import UpstreamError
+from raw_upstream import answering, chunk, closing, http, raw_upstream, read_request, reset, resetting, silent
+from waiting import WAIT, until
 
 REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -97,12 +98,6 @@ def kind(taker: Taker) -> str | None:
     return None if taker.ends[0] is None else taker.ends[0].kind
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 class TestFraming:
     async def test_a_body_with_a_length_is_over_after_it(self, pools):
         taker, pool = await answer_of(answering(http(b'{"a":1}', "X-One: 1")), pools)
@@ -176,7 +171,9 @@ class TestBeforeTheAnswer:
         assert (taker.status, taker.data) == (101, b"")
         assert pool.take_idle() is None
 
-    @pytest.mark.parametrize("garbage", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02", b"HTTP/1.1 2x0 OK\r\n\r\n"])
+    @pytest.mark.parametrize(
+        "garbage", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02", b"HTTP/1.1 2x0 OK\r\n\r\n"]
+    )
     async def test_what_is_not_http_is_a_bad_answer_that_is_not_quoted(self, pools, garbage):
         taker, _ = await answer_of(answering(garbage), pools)
         assert kind(taker) == "upstream_bad_response"
@@ -338,9 +335,7 @@ class TestUsedAgain:
             taker = Taker()
             connection.pause()
             connection.send(REQUEST, b"{}", taker)
-            async with asyncio.timeout(WAIT):
-                while not upstream.asked:
-                    await asyncio.sleep(0.005)
+            await until(lambda: upstream.asked)
             for _ in range(20):
                 await asyncio.sleep(0)
             assert not connection.answered
@@ -479,7 +474,7 @@ class TestPool:
             address = full.getsockname()
             fillers = [socket.socket() for _ in range(3)]
             for filler in fillers:
-                filler.setblocking(False)  # noqa: FBT003 - the name of the setting
+                filler.setblocking(False)
                 filler.connect_ex(address)
             try:
                 with pytest.raises(UpstreamError) as error:

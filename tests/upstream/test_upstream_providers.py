@@ -2,10 +2,9 @@
 
 import asyncio
 
+from proxy.upstream.providers import Upstream, open_upstreams
 from raw_upstream import answering, http, raw_upstream
 from specimens import KEY, provider
-
-from proxy.upstream.providers import Upstream, open_upstreams
 
 
 def upstream(**fields) -> Upstream:

@@ -1,225 +1,35 @@
 """Streams as the servers behind the gateway send them, each with what a client must get out of it.
 
 Written by hand after the servers' documented habits: key order, blanks, nulls, comments, where usage stands. What the
-gateway does with them is in the tests; here is only what goes in, what is expected, and how to play one.
+gateway does with them is in the tests; here is only what goes in and what is expected.
 """
 
 import json
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import pairwise
 
-from proxy.usage import Usage, UsageSource, tokens_of
-from proxy.wire.chat_stream import ChatStream, StreamPlan
-
-CATALOG = "aion-labs/aion-2.0"
-PROMPT = 7
-"""The prompt's tokens in every estimate here."""
-NOW = 1_795_000_000
-NEW_ID = "n" * 24
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """One stream: the provider's bytes, and what they mean."""
-
-    name: str
-    sent: bytes
-    text: dict[int, str]
-    usage: tuple[int, int, int]
-    """Prompt, completion and cached tokens that are billed."""
-    source: UsageSource = UsageSource.UPSTREAM
-    finish: dict[int, str] = field(default_factory=lambda: {0: "stop"})
-    reasoning: dict[int, str] = field(default_factory=dict)
-    arguments: dict[tuple[int, int], str] = field(default_factory=dict)
-    """By choice and call: the tool calls' arguments."""
-    error: str | None = None
-    """The name of the failure that ends it, if one does."""
-    choices: int = 1
-    strip: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Played:
-    """What came out of a stream, and where it stood at its end."""
-
-    out: bytes
-    ended: bool
-    committed: bool
-    error: tuple[str, int | None, str] | None
-    usage: Usage
-    source: UsageSource
-    upstream_id: str | None
-
-
-def plan(*, model: str = CATALOG, choices: int = 1, strip: tuple[str, ...] = (), **asked: bool) -> StreamPlan:
-    return StreamPlan(
-        model=model,
-        choices=choices,
-        include_usage=asked.get("include_usage", False),
-        continuous_usage=asked.get("continuous_usage", False),
-        strip_fields=strip,
-        every_event=asked.get("every_event", False),
-        completion_from_total=asked.get("completion_from_total", False),
-        now=NOW,
-        new_id=lambda: NEW_ID,
-        estimate=lambda output: Usage(PROMPT, tokens_of(output)),
-    )
-
-
-def play(pieces: Iterable[bytes], planned: StreamPlan) -> Played:
-    """Feed a stream piece by piece to its end."""
-    stream = ChatStream(planned)
-    out = b"".join([stream.feed(piece) for piece in pieces])
-    out += stream.end()
-    usage, source = stream.usage()
-    error = None if stream.error is None else (stream.error.kind, stream.error.status, stream.error.body.message)
-    return Played(out, stream.ended, stream.committed, error, usage, source, stream.upstream_id)
-
-
-def play_recorded(recorded: Recorded, pieces: Iterable[bytes] | None = None, **asked: bool) -> Played:
-    planned = plan(choices=recorded.choices, strip=recorded.strip, **asked)
-    return play([recorded.sent] if pieces is None else pieces, planned)
-
-
-def in_pieces_of(size: int, sent: bytes) -> list[bytes]:
-    return [sent[start : start + size] for start in range(0, len(sent), size)]
-
-
-def cut_at(places: Iterable[int], sent: bytes) -> list[bytes]:
-    edges = [0, *sorted(place % (len(sent) + 1) for place in places), len(sent)]
-    return [sent[start:end] for start, end in pairwise(edges)]
-
-
-def event_by_event(sent: bytes) -> list[bytes]:
-    return [piece for piece in re.split(rb"(?<=\n\n)|(?<=\r\n\r\n)|(?<=\r\r)", sent) if piece]
-
-
-def chunks_in(out: bytes) -> list[dict]:
-    """Read what a client is sent, as strictly as the strictest client does; without the closing [DONE]."""
-    chunks = []
-    for event in out.removesuffix(b"data: [DONE]\n\n").split(b"\n\n")[:-1]:
-        assert event.startswith(b"data: {"), event
-        assert b"\n" not in event, event
-        assert b"\r" not in event, event
-        chunks.append(json.loads(event[6:]))
-    return chunks
-
-
-def joined(chunks: list[dict], *names: str) -> dict[int, str]:
-    """The text of each choice, as an accumulating client puts it together from the first of `names` in each delta."""
-    texts: dict[int, str] = {}
-    for choice in choices_in(chunks):
-        text = next((choice["delta"][name] for name in names if choice["delta"].get(name)), "")
-        texts[choice["index"]] = texts.get(choice["index"], "") + text
-    return texts
-
-
-def choices_in(chunks: list[dict]) -> Iterator[dict]:
-    for chunk in chunks:
-        yield from chunk["choices"]
-
-
-def arguments_in(chunks: list[dict]) -> dict[tuple[int, int], str]:
-    found: dict[tuple[int, int], str] = {}
-    for choice in choices_in(chunks):
-        for call in choice["delta"].get("tool_calls") or ():
-            place = choice["index"], call["index"]
-            found[place] = found.get(place, "") + (call["function"].get("arguments") or "")
-    return found
-
-
-def lines(*events: str, eol: str = "\n") -> bytes:
-    """Events with their closing blank lines."""
-    return "".join(event.replace("\n", eol) + eol * 2 for event in events).encode()
-
-
-def vllm(delta: str, finish: str = "null", tail: str = "") -> str:
-    head = '"id":"chatcmpl-5ab0","object":"chat.completion.chunk","created":1790000001,"model":"Qwen/Qwen3-8B"'
-    return f'data: {{{head},"choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}{tail}}}]}}'
-
-
-def vllm_usage(usage: str) -> str:
-    head = '"id":"chatcmpl-5ab0","object":"chat.completion.chunk","created":1790000001,"model":"Qwen/Qwen3-8B"'
-    return f'data: {{{head},"choices":[],"usage":{usage}}}'
-
-
-def same_model(delta: str, finish: str = "null") -> str:
-    head = f'"id":"chatcmpl-77","object":"chat.completion.chunk","created":1790000002,"model":"{CATALOG}"'
-    return f'data: {{{head},"choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}'
-
-
-def deepseek(delta: str, finish: str = "null", tail: str = "") -> str:
-    head = '"id":"5f1c-9e","object":"chat.completion.chunk","created":1790000003,"model":"deepseek-chat"'
-    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
-    return f'data: {{{head},"system_fingerprint":"fp_a1","choices":[{choice}]{tail}}}'
-
-
-def openrouter(delta: str, finish: str = "null", tail: str = "") -> str:
-    head = '"id":"gen-17-x","provider":"Fireworks","model":"z-ai/glm-5","object":"chat.completion.chunk"'
-    choice = f'{{"index":0,"delta":{delta},"finish_reason":{finish},"native_finish_reason":{finish},"logprobs":null}}'
-    return f'data: {{{head},"created":1790000004,"choices":[{choice}]{tail}}}'
-
-
-def openai(delta: str, finish: str = "null", index: int = 0) -> str:
-    head = '"id":"chatcmpl-Dz","object":"chat.completion.chunk","created":1790000005,"model":"gpt-5-mini-2025-08-07"'
-    choice = f'{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
-    return f'data: {{{head},"service_tier":"default","choices":[{choice}],"usage":null,"obfuscation":"q8"}}'
-
-
-def openai_usage(prompt: int, completion: int, cached: int, reasoning: int = 0) -> str:
-    head = '"id":"chatcmpl-Dz","object":"chat.completion.chunk","created":1790000005,"model":"gpt-5-mini-2025-08-07"'
-    details = f'"prompt_tokens_details":{{"cached_tokens":{cached},"audio_tokens":0}}'
-    thought = f'"completion_tokens_details":{{"reasoning_tokens":{reasoning},"audio_tokens":0}}'
-    counts = f'"prompt_tokens":{prompt},"completion_tokens":{completion},"total_tokens":{prompt + completion}'
-    return f'data: {{{head},"choices":[],"usage":{{{counts},{details},{thought}}},"obfuscation":""}}'
-
-
-def sglang(delta: str, finish: str = "null") -> str:
-    head = '"id":"c0ffee","object":"chat.completion.chunk","created":1790000006,"model":"Qwen/Qwen3-32B"'
-    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish},"matched_stop":null}}'
-    return f'data: {{{head},"choices":[{choice}],"usage":null}}'
-
-
-def groq(delta: str, finish: str = "null", tail: str = "") -> str:
-    head = '"id":"chatcmpl-gq","object":"chat.completion.chunk","created":1790000007,"model":"llama-3.3-70b"'
-    return f'data: {{{head},"choices":[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]{tail}}}'
-
-
-def kimi(delta: str, finish: str = "null", usage: str = "") -> str:
-    head = '"id":"cmpl-k2","object":"chat.completion.chunk","created":1790000008,"model":"kimi-k2-0905-preview"'
-    return f'data: {{{head},"choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}{usage}}}]}}'
-
-
-def mistral(delta: str, finish: str = "null", usage: str = "") -> str:
-    head = '"id":"b7e2","object":"chat.completion.chunk","created":1790000009,"model":"mistral-small-latest"'
-    return f'data: {{{head},"choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]{usage},"p":"abc"}}'
-
-
-def llama_cpp(delta: str, finish: str = "null", tail: str = "") -> str:
-    head = f'"choices":[{{"finish_reason":{finish},"index":0,"delta":{delta}}}],"created":1790000010,"id":"chatcmpl-lc"'
-    return f'data: {{{head},"model":"smollm2","system_fingerprint":"b7000-1a","object":"chat.completion.chunk"{tail}}}'
-
-
-def spaced(delta: str, finish: str = "null") -> str:
-    """As servers write that leave Python's default separators."""
-    choice = f'{{"index": 0, "delta": {delta}, "finish_reason": {finish}}}'
-    head = '"id": "chat-5", "object": "chat.completion.chunk", "created": 1790000011, "model": "yi-34b"'
-    return f'data: {{{head}, "choices": [{choice}]}}'
-
-
-ROLE = '{"role":"assistant","content":""}'
-DONE = "data: [DONE]"
-COMPLETION = (
-    '{"id":"chatcmpl-w","object":"chat.completion","created":1790000012,"model":"other","choices":[{"index":0,'
-    '"message":{"role":"assistant","content":"All at once"},"finish_reason":"stop"}],'
-    '"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}'
+from playing import CATALOG, PROMPT, Recorded
+from provider_events import (
+    COMPLETION,
+    DONE,
+    ROLE,
+    deepseek,
+    groq,
+    kimi,
+    lines,
+    llama_cpp,
+    mistral,
+    openai,
+    openai_usage,
+    openrouter,
+    same_model,
+    sglang,
+    spaced,
+    vllm,
+    vllm_usage,
 )
-TRAP = r'say \"usage\":{\"prompt_tokens\":999} and \"finish_reason\":\"stop\" [DONE]\n\ndata: {\"error\":1}'
+
+from proxy.usage import UsageSource
+
+TRAP = r"say \"usage\":{\"prompt_tokens\":999} and \"finish_reason\":\"stop\" [DONE]\n\ndata: {\"error\":1}"
 
 RECORDED = (
     Recorded(
@@ -413,25 +223,32 @@ RECORDED = (
         lines(
             groq(ROLE, tail=',"x_groq":{"id":"req_01"}'),
             groq('{"content":"Fast"}'),
-            groq("{}", '"stop"', ',"x_groq":{"id":"req_01","usage":{"queue_time":0.01,"prompt_tokens":18,'
-                 '"completion_tokens":4,"total_tokens":22,"total_time":0.02}}'),
+            groq(
+                "{}",
+                '"stop"',
+                ',"x_groq":{"id":"req_01","usage":{"queue_time":0.01,"prompt_tokens":18,'
+                '"completion_tokens":4,"total_tokens":22,"total_time":0.02}}',
+            ),
             DONE,
         ),
         {0: "Fast"},
         (18, 4, 0),
-    ),  # fmt: skip
+    ),
     Recorded(
         "Kimi, usage in the choice",
         lines(
             kimi(ROLE),
             kimi('{"content":"Moon"}'),
-            kimi("{}", '"stop"', ',"usage":{"prompt_tokens":19,"completion_tokens":6,"total_tokens":25,'
-                 '"cached_tokens":10}'),
+            kimi(
+                "{}",
+                '"stop"',
+                ',"usage":{"prompt_tokens":19,"completion_tokens":6,"total_tokens":25,"cached_tokens":10}',
+            ),
             DONE,
         ),
         {0: "Moon"},
         (19, 6, 10),
-    ),  # fmt: skip
+    ),
     Recorded(
         "Mistral, usage beside the finish reason and an ending of its own",
         lines(
@@ -466,7 +283,7 @@ RECORDED = (
     Recorded(
         "Azure, a first chunk about the prompt alone",
         lines(
-            'data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0}]}',
+            'data: {"choices":[],"created":0,"id":"","model":"","object":"","prompt_filter_results":[{"x":0}]}',
             openai('{"role":"assistant","content":"","refusal":null}'),
             openai('{"content":"Fine"}'),
             openai("{}", '"stop"'),
@@ -590,13 +407,16 @@ RECORDED = (
     Recorded(
         "an empty finish reason in every chunk",
         lines(
-            vllm(ROLE, '""'), vllm('{"content":"still "}', '""'), vllm('{"content":"going"}', '""'),
-            vllm("{}", '"stop"'), DONE,
+            vllm(ROLE, '""'),
+            vllm('{"content":"still "}', '""'),
+            vllm('{"content":"going"}', '""'),
+            vllm("{}", '"stop"'),
+            DONE,
         ),
         {0: "still going"},
         (PROMPT, 3, 0),
         source=UsageSource.ESTIMATED,
-    ),  # fmt: skip
+    ),
     Recorded(
         "usage of zeros beside a text",
         lines(

@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import CATALOG, NEW_ID, NOW
+from playing import CATALOG, NEW_ID, NOW
 
 from proxy.usage import Usage
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
@@ -19,7 +19,7 @@ def completion(message: str = '{"role":"assistant","content":"Hi"}', finish: str
     head = '"id":"chatcmpl-1","object":"chat.completion","created":1790000000,"model":"vendor/name"'
     choice = f'{{"index":0,"message":{message},"finish_reason":{finish}}}'
     usage = '"usage":{"prompt_tokens":12,"completion_tokens":8,"total_tokens":20}'
-    return f"{{{head},\"choices\":[{choice}],{usage}{rest}}}".encode()
+    return f'{{{head},"choices":[{choice}],{usage}{rest}}}'.encode()
 
 
 def called(call: str) -> bytes:
@@ -66,7 +66,9 @@ def test_the_usage_is_the_gateways_form_of_it():
 
 
 def test_what_a_provider_charges_never_passes():
-    body = completion(rest=',"provider":"Together"').replace(b'"total_tokens"', b'"cost":0.1,"is_byok":false,"total_tokens"')
+    body = completion(rest=',"provider":"Together"').replace(
+        b'"total_tokens"', b'"cost":0.1,"is_byok":false,"total_tokens"'
+    )
     text = written(body, strip_fields=("provider",))
     assert b"Together" not in text
     assert b"cost" not in text
@@ -224,7 +226,8 @@ def test_what_keeps_the_connection_alive_before_the_body_is_skipped(before: byte
 @pytest.mark.parametrize(
     "body",
     [b"", b"null", b"[]", b'"x"', b"<html>502</html>", b"{", completion()[:-1], b"{}", b'{"choices":null}',
-     b'{"choices":[]}', b'{"choices":{}}', b'{"choices":[5]}', b'{"choices":[{"index":0}]}', b'{"object":"list","data":[]}',
+     b'{"choices":[]}', b'{"choices":{}}', b'{"choices":[5]}', b'{"choices":[{"index":0}]}',
+     b'{"object":"list","data":[]}',
      b'{"choices":[{"message":null}]}', b'{"choices":[{"message":"x"}]}', b'{"choices":[{"message":{"tool_calls":5}}]}',
      b'{"choices":[{"message":{"tool_calls":[{"function":null}]}}]}', b"data: {}\n\n"],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from msgspec import Raw
-from streams import NEW_ID
+from playing import NEW_ID
 
 from proxy.usage import Usage
 from proxy.wire.chat_answer import read_answer

@@ -1,4 +1,4 @@
-"""JSON is taken apart at one level and every value keeps its own bytes; what cannot be read is refused, never guessed."""
+"""JSON is taken apart at one level and every value keeps its own bytes; what cannot be read is refused."""
 
 import json as standard
 
@@ -95,7 +95,9 @@ def test_half_a_pair_takes_as_many_bytes_in_an_estimate_as_any_character_of_its_
     assert len(text.encode()) == 3
 
 
-@pytest.mark.parametrize(("raw", "null"), [(None, True), (b"null", True), (b'""', False), (b"0", False), (b"{}", False)])
+@pytest.mark.parametrize(
+    ("raw", "null"), [(None, True), (b"null", True), (b'""', False), (b"0", False), (b"{}", False)]
+)
 def test_absent_and_null_are_the_same(raw: bytes | None, null: bool):
     assert json.is_null(None if raw is None else Raw(raw)) is null
 
@@ -164,8 +166,8 @@ def test_a_tower_of_brackets_is_too_deep(body: bytes):
 
 
 ESCAPES = st.lists(
-    st.sampled_from([rb"\ud83d", rb"\uD83D", rb"\ude00", rb"\ud83d\ude00", rb"\ue000", rb"\uE001", b"\\\\", rb"\"", b"u",
-                     b"d83d", b"\xff", b"\n", b"\\", "é".encode(), rb"\u00e9"])
+    st.sampled_from([rb"\ud83d", rb"\uD83D", rb"\ude00", rb"\ud83d\ude00", rb"\ue000", rb"\uE001", b"\\\\", rb"\"",
+                     b"u", b"d83d", b"\xff", b"\n", b"\\", "é".encode(), rb"\u00e9"])
     | st.binary(max_size=3)
 ).map(b"".join)  # fmt: skip
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import ROLE, lines, same_model, spaced
+from provider_events import ROLE, lines, same_model, spaced
 
 from proxy.wire import scan
-from proxy.wire.scan import FOLD_AT, OutputCounter, is_plain, is_quiet
+from proxy.wire.scan import FOLD_AT, OutputCounter, TextEvent, is_plain, is_quiet
 from proxy.wire.sse import EventReader
 
 PLAIN = same_model('{"content":"a"}')
@@ -47,6 +47,7 @@ def test_an_event_with_nothing_to_act_upon_is_plain(event: str):
         "data: [DONE]",
         "data: {}\ndata: {}",
         "data: {}\r",
+        PLAIN.replace(",", ",\r", 1),
         "data: {",
         "data:{}",
         ": hello",
@@ -87,6 +88,50 @@ def test_quiet_is_asked_of_every_event_of_a_row():
     assert not is_quiet(lines(PLAIN, same_model("{}", '"stop"'), PLAIN))
 
 
+TEXTS = st.lists(
+    st.sampled_from([b"a", b"\xc3\xa9", b"\\", b'"', b'\\"', b"\n", b"\r", b"}", b"}\n\n", b"[DONE]", b'"usage":{',
+                     b"null"]),
+    max_size=5,
+).map(b"".join)  # fmt: skip
+FRAMES = st.sampled_from(
+    [
+        (b'data: {"choices":[{"delta":{"content":"', b'"},"finish_reason":null}]}\n\n'),
+        (b'data: {"content":"', b'"}\n\n'),
+        (b'data: {"content":"', b"}\n\n"),
+        (b'data: {"x":"\\"content\\":","content":"', b'"}\n\n'),
+        (b'data: {"a":{"content":"x"},"b":{"content":"', b'"}}\n\n'),
+        (b'data: {"reasoning":"', b'"}\n\n'),
+    ]
+)
+
+
+@given(frame=FRAMES, learned=TEXTS, other=TEXTS, frames=FRAMES)
+def test_what_has_the_form_of_a_plain_text_event_is_plain(frame, learned, other, frames):
+    """The quick look and the full one never disagree about an event that the quick one takes."""
+    event = frame[0] + learned + frame[1]
+    form = TextEvent.like(event) if is_plain(event) else None
+    for piece in (event, frame[0] + other + frame[1], frames[0] + other + frames[1], event + event):
+        if form is not None and form.fits(piece):
+            assert is_plain(piece)
+
+
+def test_the_text_alone_may_differ_in_events_of_one_form():
+    form = TextEvent.like(lines(PLAIN))
+    assert form is not None
+    assert form.fits(lines(PLAIN))
+    assert form.fits(lines(same_model('{"content":"other, longer \\n text"}')))
+    for other in (same_model(ROLE), same_model('{"content":"a"}', '"stop"'), same_model('{"content":"a\\"b"}'),
+                  spaced('{"content": "a"}')):  # fmt: skip
+        assert not form.fits(lines(other))
+    assert not form.fits(lines(PLAIN, PLAIN))
+
+
+@pytest.mark.parametrize("event", [same_model('{"reasoning":"a"}'), same_model('{"content":"\\n"}'),
+                                   same_model('{"content":"a","x":{"content":"b"}}')])  # fmt: skip
+def test_no_form_is_learned_from_an_event_whose_text_cannot_be_told_apart(event: str):
+    assert TextEvent.like(lines(event)) is None
+
+
 def counted(events: list[bytes]) -> OutputCounter:
     counter = OutputCounter()
     for event in events:
@@ -118,7 +163,9 @@ def test_what_counts_as_output(delta: dict, size: int):
     assert counted([event, event]).total() == 2 * size
 
 
-@pytest.mark.parametrize("data", [b"", b"oops", b"{", b"[]", b'{"choices":5}', b'{"choices":[5,{"delta":[]}]}', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"oops", b"{", b"[]", b'{"choices":5}', b'{"choices":[5,{"delta":[]}]}', b"\xff"]
+)
 def test_what_is_no_chunk_counts_nothing_and_hides_nothing(data: bytes):
     event = lines(same_model('{"content":"four"}'))
     assert counted([event, b"data: " + data + b"\n\n", event]).total() == 8
@@ -149,5 +196,7 @@ def test_no_more_than_a_bounded_part_of_a_stream_is_kept():
 
 def test_a_tool_call_is_noticed_wherever_it_came():
     call = same_model('{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}')
-    assert not counted([lines(PLAIN), lines(same_model('{"tool_calls":[]}')), lines(same_model('{"tool_calls":null}'))]).has_tool_calls()
+    assert not counted(
+        [lines(PLAIN), lines(same_model('{"tool_calls":[]}')), lines(same_model('{"tool_calls":null}'))]
+    ).has_tool_calls()
     assert counted([lines(PLAIN), lines(PLAIN, call), lines(PLAIN)]).has_tool_calls()

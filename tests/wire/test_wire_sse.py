@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import cut_at, in_pieces_of
+from playing import cut_at, in_pieces_of
 
 from proxy.wire import sse
 from proxy.wire.sse import Event, EventReader
@@ -107,8 +107,8 @@ def test_blank_lines_are_no_events():
 def test_a_reader_is_idle_only_between_events():
     reader = EventReader()
     assert not reader.idle, "a byte order mark may still come"
-    for piece, idle in ((b"data: a\n\n", True), (b"data", False), (b": b\n", False), (b"\n", True), (b"data: c\r\r", False),
-                        (b"\n", True)):  # fmt: skip
+    for piece, idle in ((b"data: a\n\n", True), (b"data", False), (b": b\n", False), (b"\n", True),
+                        (b"data: c\r\r", False), (b"\n", True)):  # fmt: skip
         reader.feed(piece)
         assert reader.idle is idle, piece
 

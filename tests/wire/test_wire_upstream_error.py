@@ -92,8 +92,8 @@ def test_a_configuration_error_names_what_is_wrong(status: int, code: str):
 
 @pytest.mark.parametrize(
     "error",
-    [{"message": "Your input was flagged"}, {"message": "Requires MODERATION"}, {"message": "x", "code": "content_filter"},
-     {"message": "x", "type": "moderation_error"}],
+    [{"message": "Your input was flagged"}, {"message": "Requires MODERATION"},
+     {"message": "x", "code": "content_filter"}, {"message": "x", "type": "moderation_error"}],
 )  # fmt: skip
 def test_a_403_about_content_is_the_clients(error: dict):
     fault = client_fault(answered(403, **error))
@@ -115,7 +115,8 @@ def test_what_the_provider_cannot_help_is_a_502_in_fixed_words(status: int, code
 
 
 @pytest.mark.parametrize(
-    "kind", ["upstream_timeout", "upstream_unavailable", "upstream_truncated", "upstream_bad_response", "upstream_error"]
+    "kind",
+    ["upstream_timeout", "upstream_unavailable", "upstream_truncated", "upstream_bad_response", "upstream_error"],
 )
 def test_a_failure_without_an_answer_goes_by_its_kind(kind: str):
     error = UpstreamError(kind=kind, detail="connect to 10.0.0.7:8000 failed")
@@ -144,7 +145,8 @@ def test_an_error_inside_a_success_counts_as_the_status_it_names():
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(400, "upstream_error"), (401, "upstream_error"), (429, "upstream_rate_limited"), (None, "upstream_error")]
+    ("status", "code"),
+    [(400, "upstream_error"), (401, "upstream_error"), (429, "upstream_rate_limited"), (None, "upstream_error")],
 )
 def test_after_the_first_byte_every_failure_is_the_providers(status: int | None, code: str):
     fault = stream_fault(UpstreamError(ErrorBody(message="secret", status=status)))
@@ -153,7 +155,8 @@ def test_after_the_first_byte_every_failure_is_the_providers(status: int | None,
 
 
 @pytest.mark.parametrize(
-    ("status", "may"), [(None, True), (500, True), (429, True), (401, True), (404, True), (400, False), (413, False), (422, False)]
+    ("status", "may"),
+    [(None, True), (500, True), (429, True), (401, True), (404, True), (400, False), (413, False), (422, False)],
 )
 def test_another_target_is_tried_unless_the_request_itself_is_wrong(status: int | None, may: bool):
     assert may_try_next(UpstreamError(status=status)) is may
@@ -200,8 +203,8 @@ def test_an_error_in_an_error_in_an_error_is_read_without_a_stack_overflow(depth
     error_in(body)
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b"", b"<html>", b'{"error":null}', b'{"error":""}', b'{"error":0}',
-                                  b'{"error":false}', b'{"object":"chat.completion"}'])  # fmt: skip
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b"", b"<html>", b'{"error":null}', b'{"error":""}',
+                                  b'{"error":0}', b'{"error":false}', b'{"object":"chat.completion"}'])  # fmt: skip
 def test_what_names_no_error_is_none(body: bytes):
     assert error_in(body) is None
 
@@ -245,7 +248,9 @@ def test_a_failure_without_words_gets_some(message: str):
     assert "check its parameters" in client_fault(answered(400, message)).message
 
 
-@pytest.mark.parametrize("text", ["a" * 60_000, "sk-" * 20_000, "a@" * 30_000, "http://" * 9_000, "." * 60_000, "a.b-" * 15_000])
+@pytest.mark.parametrize(
+    "text", ["a" * 60_000, "sk-" * 20_000, "a@" * 30_000, "http://" * 9_000, "." * 60_000, "a.b-" * 15_000]
+)
 def test_no_text_makes_the_scrubbing_slow(text: str):
     """In a second, something that grows with the square of the size would not get through a text of this size."""
     started = time.process_time()

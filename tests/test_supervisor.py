@@ -1,0 +1,221 @@
+"""What the supervisor says of its workers, and what it does with files that change, without any process."""
+
+import asyncio
+import contextlib
+import os
+import socket
+
+import pytest
+
+from proxy import supervisor as module
+from proxy.control import Reload, State, Stop, read_to_worker
+from proxy.mistakes import ConfigurationError
+from proxy.quantities import Address
+from proxy.supervisor import CannotStart, Supervisor, WorkerProcess
+from waiting import until
+
+GATEWAY = """\
+server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}
+providers: {one: {base_url: "http://127.0.0.1:1/v1"}}
+"""
+CATALOG = """\
+models:
+  - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
+     pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
+"""
+
+
+class Logger:
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict]] = []
+
+    def info(self, event: str, **facts: object) -> None:
+        self.lines.append((event, facts))
+
+    error = info
+
+
+class Commands:
+    """The writing end of a worker's control channel."""
+
+    def __init__(self) -> None:
+        self.orders: list[object] = []
+        self.closing = False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def write(self, line: bytes) -> None:
+        assert not self.closing
+        self.orders.append(read_to_worker(line))
+
+
+class Bench:
+    def __init__(self, folder) -> None:
+        self.gateway = folder / "gateway.yaml"
+        self.catalog = folder / "catalog.yaml"
+        self.gateway.write_text(GATEWAY)
+        self.catalog.write_text(CATALOG)
+        self.logger = Logger()
+        self.supervisor = Supervisor(self.gateway, None, self.logger)
+
+    def add(self, slot: int, *reasons: str) -> Commands:
+        commands = Commands()
+        worker = WorkerProcess(slot, None, commands)
+        worker.state = State(ready=not reasons, reasons=list(reasons))
+        self.supervisor._workers[slot] = worker
+        return commands
+
+    def reload_success(self) -> float | None:
+        return self.supervisor._own.registry.get_sample_value("aion_config_reload_success")
+
+
+@pytest.fixture
+async def bench(tmp_path) -> Bench:
+    return Bench(tmp_path)
+
+
+class TestReadiness:
+    async def test_one_worker_that_is_ready_will_do(self, bench):
+        bench.add(0, "the store is away")
+        bench.add(1)
+        assert bench.supervisor.reasons() == []
+
+    async def test_the_reasons_of_all_are_told_each_once(self, bench):
+        bench.add(0, "the store is away", "it is cold")
+        bench.add(1, "the store is away")
+        assert bench.supervisor.reasons() == ["the store is away", "it is cold"]
+
+    async def test_without_a_worker_that_is_the_reason(self, bench):
+        assert bench.supervisor.reasons() == ["no worker is running"]
+
+    async def test_a_worker_that_was_just_started_is_starting(self, bench):
+        bench.supervisor._workers[0] = WorkerProcess(0, None, Commands())
+        assert bench.supervisor.reasons() == ["the worker is starting"]
+
+    async def test_a_gateway_that_stops_is_not_ready_whatever_its_workers_say(self, bench):
+        bench.add(0)
+        bench.supervisor.stop()
+        assert bench.supervisor.reasons() == ["the gateway is stopping"]
+
+
+class TestStopping:
+    async def test_the_second_time_what_is_open_is_cut(self, bench):
+        commands = bench.add(0)
+        bench.supervisor.stop()
+        assert commands.orders == []
+        bench.supervisor.stop()
+        assert commands.orders == [Stop(0.0)]
+
+    async def test_a_worker_that_has_gone_is_told_nothing(self, bench):
+        commands = bench.add(0)
+        commands.closing = True
+        bench.supervisor.stop()
+        bench.supervisor.stop()
+
+
+class TestReload:
+    async def test_a_good_change_goes_to_every_worker(self, bench):
+        workers = [bench.add(0), bench.add(1)]
+        bench.catalog.write_text(CATALOG.replace("name: m", "name: another"))
+        await bench.supervisor._reload()
+        assert [commands.orders for commands in workers] == [[Reload({})]] * 2
+        assert bench.supervisor.configuration.catalog.models[0].name == "another"
+        assert bench.logger.lines == [("configuration reloaded", {})]
+        assert bench.reload_success() == 1
+
+    async def test_a_mistake_changes_nothing_and_is_told(self, bench):
+        commands = bench.add(0)
+        before = bench.supervisor.configuration
+        bench.gateway.write_text(GATEWAY + "colour: red\n")
+        await bench.supervisor._reload()
+        assert commands.orders == []
+        assert bench.supervisor.configuration is before
+        ((event, facts),) = bench.logger.lines
+        assert "not reloaded" in event
+        assert "colour" in facts["mistakes"][0]
+        assert bench.reload_success() == 0
+        bench.gateway.write_text(GATEWAY)
+        await bench.supervisor._reload()
+        assert bench.reload_success() == 1
+
+    async def test_what_waits_for_a_restart_is_named(self, bench):
+        bench.gateway.write_text(GATEWAY.replace('"127.0.0.1:0", admin', '"127.0.0.1:8099", admin') + "data_dir: x\n")
+        await bench.supervisor._reload()
+        assert bench.logger.lines == [
+            ("configuration reloaded", {"takes_effect_after_a_restart": ["server", "data_dir"]})
+        ]
+
+    async def test_a_changed_file_is_noticed_and_an_unchanged_one_is_not(self, bench, monkeypatch):
+        monkeypatch.setattr(module, "WATCH_SECONDS", 0.005)
+        commands = bench.add(0)
+        watching = asyncio.get_running_loop().create_task(bench.supervisor._watch())
+        try:
+            await asyncio.sleep(0.05)
+            assert commands.orders == []
+            bench.catalog.write_text(CATALOG.replace("name: m", "name: another one"))
+            await until(lambda: commands.orders)
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def test_a_file_that_goes_is_a_change(self, bench):
+        seen = module._fingerprint(bench.supervisor.configuration.files)
+        bench.catalog.unlink()
+        assert module._fingerprint(bench.supervisor.configuration.files) != seen
+
+    async def test_a_file_that_was_replaced_by_another_is_a_change(self, bench, tmp_path):
+        seen = module._fingerprint(bench.supervisor.configuration.files)
+        new = tmp_path / "new"
+        new.write_text(CATALOG)
+        stat = bench.catalog.stat()
+        os.utime(new, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        new.replace(bench.catalog)
+        assert module._fingerprint(bench.supervisor.configuration.files) != seen
+
+
+class TestListening:
+    async def test_a_port_of_its_own_choice_can_be_asked_for(self):
+        with await module._bind(Address("127.0.0.1", 0)) as listener:
+            address = module._address(listener)
+            assert address.port > 0
+            with socket.create_connection((address.host, address.port), timeout=20):
+                pass
+
+    async def test_it_listens_on_ipv6_too(self):
+        with await module._bind(Address("::1", 0)) as listener:
+            assert listener.family is socket.AF_INET6
+            assert str(module._address(listener)).startswith("[::1]:")
+
+    async def test_a_port_that_stays_taken_says_what_to_do(self, monkeypatch):
+        monkeypatch.setattr(module, "BIND_SECONDS", -1)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = Address(*taken.getsockname())
+            with pytest.raises(CannotStart, match="stop what uses it, or choose another address") as why:
+                await module._bind(address)
+        assert str(address) in str(why.value)
+
+    async def test_a_predecessor_that_winds_down_is_waited_for(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            binding = asyncio.get_running_loop().create_task(module._bind(Address(*taken.getsockname())))
+            await asyncio.sleep(0.01)
+            assert not binding.done()
+        with await asyncio.wait_for(binding, 20) as listener:
+            assert listener.fileno() > 0
+
+
+def test_a_configuration_with_mistakes_makes_no_supervisor(tmp_path):
+    (tmp_path / "gateway.yaml").write_text("providers: {}\n")
+    with pytest.raises(ConfigurationError):
+        Supervisor(tmp_path / "gateway.yaml", None, Logger())
+
+
+async def test_the_number_of_workers_is_the_commands_or_else_the_files(tmp_path):
+    bench = Bench(tmp_path)
+    assert bench.supervisor._worker_count == 1
+    assert Supervisor(bench.gateway, 3, Logger())._worker_count == 3
