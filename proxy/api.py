@@ -67,7 +67,9 @@ class Api:
             self._report.bug(request_id, error, _where(error))
         finally:
             self.in_flight -= 1
-        if fault is not None and client.answered is None:
+        if fault is not None and client.answered is not None:
+            client.drop()  # a bug after the answer had begun: better cut off than left open
+        elif fault is not None:
             refuse(client, fault, request_id)
             self._report.request_ended(
                 refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived)

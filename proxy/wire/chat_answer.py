@@ -134,7 +134,7 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
             function = json.split_object(bytes(function_raw))
             arguments = function.get("arguments")
             if arguments is None or not bytes(arguments).startswith(b'"'):
-                text = "" if arguments is None or json.is_null(arguments) else json.compact(arguments).decode()
+                text = "" if arguments is None or json.is_null(arguments) else json.compact(arguments).decode(errors="replace")
                 call["function"] = Raw(json.encode({**function, "arguments": text}))
     return calls
 
