@@ -6,7 +6,6 @@ told in `gateway.py`.
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable
 from os import urandom
 from typing import Final
@@ -64,7 +63,7 @@ class Api:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an answer
             fault = our_bug()
-            self._report.bug(request_id, error, _where(error))
+            self._report.bug(request_id, error)
         finally:
             self.in_flight -= 1
         if fault is not None and client.answered is not None:
@@ -151,11 +150,3 @@ def _endpoint(path: str) -> str:
     if path.startswith(CHAT):
         return "chat"
     return "models" if path.startswith(MODELS) else UNKNOWN
-
-
-def _where(error: BaseException) -> list[str]:
-    """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable
-    may.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames][-12:]

@@ -19,6 +19,7 @@ import orjson
 
 from proxy.accounts import Account, ApiKey, digest_of_key, hint_of_key, mint_key
 from proxy.app import serve
+from proxy.configuration import PREFIX, RESERVED
 from proxy.demo_script import SCRIPT
 from proxy.errors import StoreUnavailable
 from proxy.real_provider import ModelServerError, missing, wait_ready
@@ -112,7 +113,7 @@ def _write_files(folder: Path, port: int, model_port: int | None) -> Path:
     (folder / "catalog.yaml").write_text(_CATALOG.format(**text))
     config = folder / "gateway.yaml"
     config.write_text(gateway)
-    for name in [name for name in os.environ if name.startswith("AION_PROXY_") and "__" in name]:
+    for name in [name for name in os.environ if name.startswith(PREFIX) and name not in RESERVED]:
         del os.environ[name]  # overrides are meant for a configuration of the operator's
     return config
 

@@ -13,12 +13,12 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.accounts import Identity
-from proxy.call import Call, Ending, Outcome, RequestEnd
+from proxy.call import Call, Ending, Metered, Outcome, RequestEnd
 from proxy.errors import Fault, Refusal
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
-from proxy.refuse import refuse
+from proxy.refuse import our_bug, refuse
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.steps.accept import accept
@@ -28,6 +28,7 @@ from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
+from proxy.usage import Usage, UsageSource
 from proxy.wire.headers import ignored_line, rate_limit_lines
 
 CLIENT_CLOSED: Final = 499
@@ -101,6 +102,9 @@ class Gateway:
             outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
             if outcome.fault is not None:
                 refuse(client, outcome.fault, request_id, lines)
+        except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
+            self._report.bug(request_id, error)
+            outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=self._after_bug(client, request_id))
         finally:
             self.streams -= call.request.stream
             if unread is None:
@@ -115,6 +119,15 @@ class Gateway:
         if self._draining:
             await asyncio.wait(self._draining, timeout=seconds)
         return await self._settler.flush(seconds)
+
+    def _after_bug(self, client: ClientRequest, request_id: str) -> Fault | None:
+        """Answer a request that met a bug of ours; what has begun already is cut off rather than left open."""
+        if client.answered is not None:
+            client.drop()
+            return None
+        fault = our_bug()
+        refuse(client, fault, request_id)
+        return fault
 
     def _refused(
         self,
@@ -164,8 +177,11 @@ class Gateway:
         settlement.
         """
         call, arrived, client = admitted.call, admitted.arrived, admitted.client
-        metered = meter(call, outcome)
-        self._settler.settle(admitted.reservation, admitted.limits, metered)
+        metered = Metered(Usage(), UsageSource.NONE, 0)
+        try:
+            metered = meter(call, outcome)
+        finally:
+            self._settler.settle(admitted.reservation, admitted.limits, metered)
         usage, fault, asked_at, began_at = metered.usage, outcome.fault, outcome.asked_at, outcome.first_byte_at
         self._report.request_ended(
             RequestEnd(

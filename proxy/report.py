@@ -1,5 +1,6 @@
 """What operators learn of requests and of calls to providers: counted in the metrics, told in the log, in one place."""
 
+import traceback
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -55,12 +56,20 @@ class Report:
         del call
         self._metrics.attempt(target.route.provider, ending.value, reachable=None)
 
-    def bug(self, request_id: str, error: BaseException, where: list[str]) -> None:
+    def bug(self, request_id: str, error: BaseException) -> None:
         """Log a bug by its name and the places it passed; values could hold what a client sent."""
-        self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=where)
+        self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=_where(error))
 
 
 def _secrets(provider: Provider) -> tuple[str, ...]:
     """Return what a provider knows and no log may hold: its key, and the values of the operator's own headers."""
     values = [value.get_secret_value() for value in provider.headers.values()]
     return (*values, *(() if provider.api_key is None else (provider.api_key.get_secret_value(),)))
+
+
+def _where(error: BaseException) -> list[str]:
+    """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable
+    may.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}" for frame in frames][-12:]

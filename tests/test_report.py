@@ -1,5 +1,7 @@
 """What operators are told of a call to a provider, and what no log may hold."""
 
+import re
+
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -133,9 +135,36 @@ def test_a_request_is_counted_and_leaves_its_one_line():
     assert bench.value("aion_requests_total", **labels) == 1
 
 
-def test_a_bug_is_logged_by_its_name_and_place_and_not_by_its_values():
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (UpstreamError(status=429), "upstream_rate_limited"),
+        (UpstreamError(status=503), "upstream_overloaded"),
+        (UpstreamError(status=401), "provider_auth"),
+        (UpstreamError(ErrorBody("bad", code="made_up_by_the_provider"), status=400), "provider_validation"),
+        (UpstreamError(kind="upstream_truncated"), "upstream_truncated"),
+    ],
+)
+def test_an_attempt_is_counted_by_what_clients_are_told_and_never_by_the_providers_words(error, outcome):
     bench = Bench()
-    bench.report.bug("req_1", ValueError("secret value"), ["api.py:1 handle"])
-    assert bench.logger.lines == [
-        ("error", "bug", {"request_id": "req_1", "error": "ValueError", "where": ["api.py:1 handle"]})
+    bench.attempt(error)
+    assert bench.value("aion_upstream_attempts_total", provider="one", outcome=outcome) == 1
+    assert bench.logger.lines[0][2]["kind"] == outcome
+
+
+def test_a_bug_is_logged_by_its_name_and_its_places_and_not_by_its_values():
+    def failing(secret: str) -> None:
+        raise ValueError(secret)
+
+    bench = Bench()
+    try:
+        failing("secret " + "value")
+    except ValueError as error:
+        bench.report.bug("req_1", error)
+    ((level, event, facts),) = bench.logger.lines
+    assert (level, event, facts["request_id"], facts["error"]) == ("error", "bug", "req_1", "ValueError")
+    assert [re.fullmatch(r"test_report\.py:\d+ (\w+)", place)[1] for place in facts["where"]] == [
+        "test_a_bug_is_logged_by_its_name_and_its_places_and_not_by_its_values",
+        "failing",
     ]
+    assert "secret value" not in str(bench.logger.lines)

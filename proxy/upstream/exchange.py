@@ -5,6 +5,7 @@ What bytes mean is decided in `wire/`; streams are carried by the pump (`pump.py
 
 import asyncio
 from collections.abc import Callable
+from email.utils import mktime_tz, parsedate_tz
 from typing import Final, Generic, TypeVar
 
 from proxy.upstream.connections import UpstreamConnection
@@ -15,6 +16,7 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 MAX_ERROR: Final = 64 * 1024
 STOPPING: Final = "gateway_stopping"
 """The kind of the failure when it is this gateway that ended an exchange."""
+_MANY_DIGITS: Final = 7
 SUCCESS: Final = range(200, 300)
 _T = TypeVar("_T")
 
@@ -63,7 +65,7 @@ class Failure:
 
     def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
         self._status = status
-        self._retry_after_ms = retry_after_ms(headers.get(b"retry-after"))
+        self._retry_after_ms = retry_after_ms(headers)
         self._room = 0 if coded(headers) else MAX_ERROR
         self._parts: list[bytes] = []
 
@@ -145,9 +147,13 @@ def status_error(status: int, body: bytes, wait_ms: int | None) -> UpstreamError
     return UpstreamError(read_error(body), status=status, kind="upstream_error", retry_after_ms=wait_ms, detail=detail)
 
 
-def retry_after_ms(value: bytes | None) -> int | None:
-    """Read whole seconds of a Retry-After header; dates are left out (RFC 9110, 10.2.3 allows both)."""
-    return int(value) * 1000 if value is not None and value.isdigit() and len(value) < 7 else None  # noqa: PLR2004
+def retry_after_ms(headers: dict[bytes, bytes]) -> int | None:
+    """Read a Retry-After header: seconds, or a date, which counts from the answer's own Date (RFC 9110, 10.2.3)."""
+    value = headers.get(b"retry-after", b"").strip()
+    if value.isdigit():
+        return int(value) * 1000 if len(value) < _MANY_DIGITS else None
+    then, now = (parsedate_tz(text.decode("latin-1")) for text in (value, headers.get(b"date", b"")))
+    return None if then is None or now is None else max(0, mktime_tz(then) - mktime_tz(now)) * 1000
 
 
 def coded(headers: dict[bytes, bytes]) -> bool:

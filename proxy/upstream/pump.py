@@ -17,6 +17,8 @@ from proxy.wire.upstream_error import UpstreamError
 
 COMMIT_SECONDS: Final = 5.0
 """After this long without output the answer begins anyway, so that the client knows it was accepted."""
+FINISHED_SECONDS: Final = 5.0
+"""How long usage is waited for behind the last finish reason."""
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 STALL_SECONDS: Final = 60.0
@@ -67,6 +69,7 @@ class Pump(Exchange[Ending]):
         self._clock = clock
         self._idle = idle
         self._deadline = clock() + first_byte
+        self._finish_by: float | None = None
         self._commit_at: float | None = None
         self._keep_alive_at = 0.0
         self._started = False
@@ -113,6 +116,9 @@ class Pump(Exchange[Ending]):
         elif self._stream.ended:
             self._connection.let_finish(self._loop)
             self._end(Ending.COMPLETE)
+        elif self._stream.all_finished:
+            self._finish_by = self._finish_by or now + FINISHED_SECONDS
+            self._deadline = self._finish_by
 
     def complete(self) -> None:
         """Close the stream, or report that it broke off."""
@@ -132,7 +138,8 @@ class Pump(Exchange[Ending]):
         if self._failure is not None:
             self._resolve(self._failure.error())
         elif self._result is None:
-            out = self._stream.end() if error.kind == "upstream_truncated" else b""
+            whole = self._stream.all_finished or error.kind == "upstream_truncated"
+            out = self._stream.end() if whole else b""
             if out:
                 self._send(out, self._clock())
             if self._stream.ended:
@@ -149,6 +156,9 @@ class Pump(Exchange[Ending]):
         if self._paused:
             if now >= self._stalled_at and self._client is not None:
                 self._client.drop()
+        elif now >= self._deadline and self._finish_by is not None:
+            self._connection.abort()
+            self.broken(silent())  # all that was missing is the usage
         elif now >= self._deadline:
             self._end_early(silent() if self._failure is None else self._failure.error())
         elif not self._started:

@@ -28,6 +28,7 @@ _RENAMED: Final = {
 }  # fmt: skip
 _TEXT_FIELDS: Final = ("content", "refusal")
 _REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
+_NULL: Final = Raw(b"null")
 _EMPTY_STRING: Final = Raw(b'""')
 _FUNCTION: Final = Raw(b'"function"')
 
@@ -62,7 +63,10 @@ class ChatAnswer(Struct, frozen=True):
     def output_bytes(self) -> int:
         """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names, arguments."""
         choices = json.split_list(self.choices)
-        return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
+        try:
+            return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
+        except Malformed:
+            raise bad_answer("its text is not text") from None
 
 
 def read_answer(
@@ -72,11 +76,13 @@ def read_answer(
     fields, disguise = _split(json.without_bom(body).lstrip())
     try:
         choices = _choices(fields.get("choices"), new_id)
-        usage_raw = fields.get("usage")
-        told = None if usage_raw is None else json.decode(usage_raw)
+        usage = _usage(fields, completion_from_total=completion_from_total)
+        if b'"usage"' in bytes(choices) or "x_groq" in fields:
+            listed = json.split_list(choices)
+            elsewhere, _ = take_usage(fields, listed, completion_from_total=completion_from_total)
+            choices, usage = Raw(json.encode(listed)), usage or elsewhere
     except Malformed:
         raise bad_answer("its choices are not those of a chat completion") from None
-    usage = read_usage(told, completion_from_total=completion_from_total)
     if strip_fields:
         fields = {name: value for name, value in fields.items() if name not in strip_fields}
     answer = ChatAnswer(fields, choices, valid_id(fields.get("id")), usage, disguise)
@@ -132,11 +138,37 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
             call["id"] = Raw(json.encode(f"call_{new_id()}"))
         if (function_raw := call.get("function")) is not None:
             function = json.split_object(bytes(function_raw))
-            arguments = function.get("arguments")
-            if arguments is None or not bytes(arguments).startswith(b'"'):
-                text = "" if arguments is None or json.is_null(arguments) else json.compact(arguments).decode(errors="replace")
+            arguments = function.get("arguments", _NULL)
+            if not bytes(arguments).startswith(b'"'):
+                text = "" if json.is_null(arguments) else json.compact(arguments).decode(errors="replace")
                 call["function"] = Raw(json.encode({**function, "arguments": text}))
     return calls
+
+
+def _usage(fields: RawObject, *, completion_from_total: bool) -> Usage | None:
+    raw = fields.get("usage")
+    return None if raw is None else read_usage(json.decode(raw), completion_from_total=completion_from_total)
+
+
+def take_usage(
+    fields: RawObject, choices: list[RawObject], *, completion_from_total: bool
+) -> tuple[Usage | None, bool]:
+    """Cut usage out of an answer or a chunk wherever providers put it; returns the last valid one, and whether there
+    was any to cut.
+
+    The places: the body itself, its choices (Kimi), `x_groq` (Groq). A null stays: it is harmless.
+    """
+    places = [fields, *choices]
+    vendor = fields.get("x_groq")
+    if vendor is not None and bytes(vendor).startswith(b"{") and b'"usage"' in bytes(vendor):
+        places.append(json.split_object(bytes(fields.pop("x_groq"))))
+    found, had = None, False
+    for place in places:
+        if not json.is_null(place.get("usage")):
+            had = True
+            raw = json.decode(place.pop("usage"))
+            found = read_usage(raw, completion_from_total=completion_from_total) or found
+    return found, had
 
 
 def _split(body: bytes) -> tuple[RawObject, json.Disguise | None]:

@@ -9,7 +9,6 @@ from typing import Final
 
 from msgspec import Raw
 
-from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer
 from proxy.wire.json import RawObject
@@ -47,30 +46,19 @@ def says_something(choice: RawObject) -> bool:
     return any(name in _OUTPUT and bytes(value) not in _NOTHING for name, value in fields.items())
 
 
+def is_bare(choice: RawObject) -> bool:
+    """Tell whether a choice of a chunk holds nothing at all but its index and perhaps a role."""
+    delta = choice.get("delta")
+    if json.text_of(choice.get("finish_reason")):
+        return False
+    fields = {} if delta is None or json.is_null(delta) else json.split_object(bytes(delta))
+    return all(name == "role" or bytes(value) in _NOTHING for name, value in fields.items())
+
+
 def index_of(choice: RawObject) -> int:
     """Return the choice's index; 0 where it is missing."""
     raw = bytes(choice.get("index", Raw(b"0")))
     return int(raw) if raw.isdigit() and len(raw) < _MANY_DIGITS else 0
-
-
-def take_usage(
-    fields: RawObject, choices: list[RawObject], *, completion_from_total: bool
-) -> tuple[Usage | None, bool]:
-    """Cut usage out of a chunk wherever providers put it; returns the last valid one, and whether there was any to cut.
-
-    The places: the chunk itself, its choices (Kimi), `x_groq` (Groq). A null stays: it is harmless.
-    """
-    places = [fields, *choices]
-    vendor = fields.get("x_groq")
-    if vendor is not None and bytes(vendor).startswith(b"{") and b'"usage"' in bytes(vendor):
-        places.append(json.split_object(bytes(fields.pop("x_groq"))))
-    found, had = None, False
-    for place in places:
-        if not json.is_null(place.get("usage")):
-            had = True
-            raw = json.decode(place.pop("usage"))
-            found = read_usage(raw, completion_from_total=completion_from_total) or found
-    return found, had
 
 
 def set_role(choice: RawObject, *, first: bool) -> bool:

@@ -138,8 +138,8 @@ class ChatRequest(Struct, frozen=True):
         messages = _messages.decode(self.fields["messages"])
         total = sum(4 + tokens_of(_text_bytes(message), bytes_per_token) for message in messages)
         tools = self.fields.get("tools")
-        if tools is not None and (decoded := json.decode(tools)):
-            total += tokens_of(len(json.encode(decoded)), bytes_per_token)
+        if tools is not None and (compact := json.compact(tools)) not in {b"null", b"[]"}:
+            total += tokens_of(len(compact), bytes_per_token)
         return total
 
 

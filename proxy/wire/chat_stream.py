@@ -13,8 +13,8 @@ from msgspec import Raw, Struct
 
 from proxy.usage import Usage, UsageSource
 from proxy.wire import json
-from proxy.wire.chat_answer import FAILED, created, finish_reason, read_answer, valid_id
-from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, says_something, set_role, take_usage
+from proxy.wire.chat_answer import FAILED, created, finish_reason, read_answer, take_usage, valid_id
+from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, is_bare, says_something, set_role
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.refusal import DONE
 from proxy.wire.scan import OutputCounter, TextEvent, is_plain
@@ -55,9 +55,9 @@ class ChatStream:
     """
 
     __slots__ = (
-        "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_output", "_plan",
-        "_reader", "_reported", "_seen", "_start", "_text_event", "_unreadable", "committed", "ended", "error",
-        "upstream_id",
+        "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_no_stream",
+        "_output", "_plan", "_reader", "_reported", "_seen", "_shown_id", "_start", "_text_event", "_unreadable",
+        "all_finished", "committed", "ended", "error", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
@@ -77,7 +77,11 @@ class ChatStream:
         self._reported: Usage | None = None
         self._unreadable = 0
         self._created = plan.now
+        self._no_stream = False
+        self._shown_id: str | None = None
         self.upstream_id: str | None = None
+        self.all_finished = False
+        """Every choice has its finish reason: only usage can still follow."""
         self.committed = False
         self.ended = False
         self.error: UpstreamError | None = None
@@ -119,18 +123,18 @@ class ChatStream:
             if self._seen and self._seen <= self._finished:
                 out += self._close()
             else:
-                detail = "the stream ended without [DONE] or finish reason"
-                self.error = UpstreamError(kind="upstream_truncated", detail=detail)
+                self.error = self._broken_off()
         return self._sendable(out)
+
+    def _broken_off(self) -> UpstreamError:
+        if self._no_stream:
+            return bad_answer("it is neither a stream nor JSON")
+        detail = "the stream ended without [DONE] or finish reason"
+        return UpstreamError(kind="upstream_truncated", detail=detail)
 
     @property
     def _over(self) -> bool:
         return self.ended or self.error is not None
-
-    @property
-    def all_finished(self) -> bool:
-        """True when every choice has its finish reason: only usage can still follow."""
-        return self._seen <= self._finished and len(self._finished) >= self._plan.choices
 
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed: the provider's last word if it can be true, else the estimate of what it sent."""
@@ -196,7 +200,9 @@ class ChatStream:
             self.error = UpstreamError(read_error(event.error))
             return b""
         if event.data is None:
+            self._no_stream = b":" not in event.raw
             return b""
+        self._no_stream = False
         if event.data.startswith(b"[DONE]"):
             return self._done()
         self._output.add(event.raw if event.clean else b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
@@ -223,18 +229,19 @@ class ChatStream:
             return b""
 
     def _written(self, event: Event, fields: RawObject, disguise: Disguise | None) -> bytes:
-        self._unreadable = 0
         raw_choices = fields.get("choices")
         choices = [] if raw_choices is None or json.is_null(raw_choices) else json.split_list(raw_choices)
         usage, had_usage = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
-        self._reported = usage or self._reported
-        speaks = any(says_something(choice) for choice in choices)
-        if had_usage and not speaks and not (self._plan.continuous_usage and choices):
+        if usage is not None and (usage.prompt or usage.completion or self._reported is None):
+            self._reported = usage
+        self._unreadable = 0
+        bare = all(is_bare(choice) for choice in choices)
+        if had_usage and bare and not (self._plan.continuous_usage and choices):
             return b""
-        if self.upstream_id is None:
-            self.upstream_id = valid_id(fields.get("id"))
-            self._created = created(fields.get("created"), self._plan.now)
         first = bool(choices) and not self._seen
+        if not self._begun(fields, first=first):
+            return b""
+        speaks = any(says_something(choice) for choice in choices)
         stripped = [fields.pop(name, None) is not None for name in self._plan.strip_fields]
         stamped = self._stamp(fields)
         touched = [self._take_choice(choice) for choice in choices]
@@ -252,13 +259,24 @@ class ChatStream:
         body = json.encode(fields)
         return b"data: " + (disguise.take_off(body) if disguise else body) + b"\n\n"
 
+    def _begun(self, fields: RawObject, *, first: bool) -> bool:
+        """Take id and time of the stream from its first chunk; False for what comes before it and has no id."""
+        if self._shown_id is not None:
+            return True
+        self.upstream_id = valid_id(fields.get("id"))
+        if self.upstream_id is None and not first:
+            return False
+        self._shown_id = self.upstream_id or f"chatcmpl_{self._plan.new_id()}"
+        self._created = created(fields.get("created"), self._plan.now)
+        return True
+
     def _stamp(self, fields: RawObject) -> set[str]:
         """Make sure that a chunk carries the five keys of every chunk, and the catalog's model name; returns the keys
         that had to be set.
         """
         missing: dict[str, object] = {}
-        if valid_id(fields.get("id")) is None:
-            missing["id"] = self._id()
+        if self.upstream_id is None or valid_id(fields.get("id")) is None:
+            missing["id"] = self._shown_id
         if json.text_of(fields.get("object")) != "chat.completion.chunk":
             missing["object"] = "chat.completion.chunk"
         if created(fields.get("created"), 0) == 0:
@@ -272,6 +290,11 @@ class ChatStream:
 
     def _take_choice(self, choice: RawObject) -> bool:
         """Note what a choice of a chunk means; returns whether it was changed."""
+        changed = self._noted(choice)
+        self.all_finished = self._seen <= self._finished and len(self._finished) >= self._plan.choices
+        return changed
+
+    def _noted(self, choice: RawObject) -> bool:
         index = index_of(choice)
         changed = set_role(choice, first=index not in self._seen)
         if "index" not in choice:
@@ -339,26 +362,24 @@ class ChatStream:
             self.error = error
             return b""
         self.upstream_id = answer.upstream_id
+        self._shown_id = answer.upstream_id or f"chatcmpl_{plan.new_id()}"
         self._created = created(answer.fields.get("created"), plan.now)
         self._reported = answer.usage
         self._seen = self._finished = {index_of(choice) for choice in json.split_list(answer.choices)}
+        self.all_finished = True
         chunks = chunks_of_answer(answer, self._chunk)
         self._output.add(b"".join(chunks))
         return b"".join(chunks) + self._close()
 
     def _chunk(self, choices: list[dict[str, object]], usage: Usage | None = None) -> bytes:
         chunk: dict[str, object] = {
-            "id": self._id(),
+            "id": self._shown_id,
             "object": "chat.completion.chunk",
             "created": self._created,
             "model": self._plan.model,
             "choices": choices,
         }
         return event_of(chunk if usage is None else {**chunk, "usage": usage.as_chat()})
-
-    def _id(self) -> str:
-        self.upstream_id = self.upstream_id or f"chatcmpl_{self._plan.new_id()}"
-        return self.upstream_id
 
 
 def _split(data: bytes) -> tuple[RawObject, Disguise | None]:

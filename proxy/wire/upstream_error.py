@@ -6,7 +6,7 @@ hosts and addresses; every other failure is a fixed sentence. Pure.
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from msgspec import Raw
@@ -18,7 +18,7 @@ from proxy.wire.json import Malformed, RawObject
 MAX_MESSAGE: Final = 2_000
 MAX_RETRY_AFTER_MS: Final = 60_000
 _TOO_LONG: Final = ("maximum context length", "context length is only", "context size")
-_MODERATION: Final = ("moderation", "flagged", "content_filter")
+_MODERATION: Final = (b"moderation", b"flagged", b"content_filter")
 # Keys, e-mail addresses, URLs. A name before an @ is tried at its first character alone, so that the time grows with
 # the size of a text and not with its square.
 _SECRETS: Final = re.compile(
@@ -40,6 +40,8 @@ class ErrorBody:
     param: str | None = None
     status: int | None = None
     """The status that the error itself names, where it came inside a 200."""
+    moderated: bool = False
+    """Its body speaks of moderation somewhere."""
 
 
 class UpstreamError(Exception):
@@ -93,15 +95,14 @@ def error_in(body: bytes | RawObject) -> ErrorBody | None:
 def read_error(body: bytes) -> ErrorBody:
     """Read the body of a failed answer, whatever its shape; plain text becomes the message."""
     found = error_in(body)
-    if found is not None:
-        return found
-    try:
-        value = json.decode(body)
-    except Malformed:
-        return ErrorBody(message=body[:MAX_MESSAGE].decode(errors="replace").strip())
-    if isinstance(value, list) and value:
-        value = value[0]
-    return _read(value)
+    if found is None:
+        try:
+            value = json.decode(body)
+            found = _read(value[0] if isinstance(value, list) and value else value)
+        except Malformed:
+            found = ErrorBody(message=body.decode(errors="replace").strip())
+    words = body.lower()
+    return replace(found, moderated=any(word in words for word in _MODERATION))
 
 
 def client_fault(error: UpstreamError, secrets: Collection[str] = ()) -> Fault:
@@ -178,8 +179,8 @@ def _names_a_parameter(body: ErrorBody) -> bool:
 
 
 def _names_moderation(body: ErrorBody) -> bool:
-    said = f"{body.message} {body.code} {body.kind}".lower()
-    return any(word in said for word in _MODERATION)
+    said = f"{body.message} {body.code} {body.kind}".lower().encode()
+    return body.moderated or any(word in said for word in _MODERATION)
 
 
 def _validation_code(body: ErrorBody) -> str:

@@ -56,3 +56,18 @@ def test_routes_of_weight_nought_are_tried_last_in_their_order():
     for _ in range(20):
         order = [one.route.provider for one in route(targets, random.random)]
         assert order[2:] == ["spare", "last"]
+
+
+def test_a_target_of_no_weight_is_a_spare():
+    """It gets no load of its own, and comes after all others in the order of the file."""
+    targets = [target("spare", weight=0), target("a"), target("last", weight=0), target("b", weight=10**6)]
+    dice = random.Random(7).random
+    for _ in range(200):
+        order = [one.route.provider for one in route(targets, dice)]
+        assert set(order[:2]) == {"a", "b"}
+        assert order[2:] == ["spare", "last"]
+
+
+def test_where_all_are_spares_they_are_tried_in_the_order_of_the_file():
+    targets = [target("a", weight=0), target("b", weight=0)]
+    assert [one.route.provider for one in route(targets, random.Random(7).random)] == ["a", "b"]

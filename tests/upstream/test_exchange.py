@@ -186,4 +186,10 @@ async def test_an_end_between_the_cancellation_and_the_leaving_is_not_lost():
     ],
 )
 def test_retry_after_is_read_where_it_is_a_number_of_seconds(value, wait):
-    assert retry_after_ms(value) == wait
+    assert retry_after_ms({} if value is None else {b"retry-after": value}) == wait
+
+
+def test_a_date_to_retry_after_counts_from_the_answers_own_date():
+    headers = {b"retry-after": b"Wed, 21 Oct 2026 07:28:30 GMT", b"date": b"Wed, 21 Oct 2026 07:28:00 GMT"}
+    assert retry_after_ms(headers) == 30_000
+    assert retry_after_ms({**headers, b"date": b"Wed, 21 Oct 2026 08:00:00 GMT"}) == 0

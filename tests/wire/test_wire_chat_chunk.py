@@ -7,8 +7,8 @@ from msgspec import Raw
 from playing import NEW_ID
 
 from proxy.usage import Usage
-from proxy.wire.chat_answer import read_answer
-from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, says_something, set_role, take_usage
+from proxy.wire.chat_answer import read_answer, take_usage
+from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, says_something, set_role
 from proxy.wire.json import RawObject, split_list, split_object
 
 COUNTS = '{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}'
