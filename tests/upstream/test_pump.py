@@ -6,7 +6,7 @@ import json
 import pytest
 
 from proxy.call import Ending
-from proxy.upstream.pump import COMMIT_SECONDS, KEEP_ALIVE, KEEP_ALIVE_SECONDS, STALL_SECONDS, Pump
+from proxy.upstream.pump import COMMIT_SECONDS, FINISHED_SECONDS, KEEP_ALIVE, KEEP_ALIVE_SECONDS, STALL_SECONDS, Pump
 from proxy.usage import UsageSource
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.upstream_error import UpstreamError
@@ -164,6 +164,16 @@ class TestPieces:
         bench.pump.broken(TRUNCATED)
         assert bench.client.data.endswith(FINISH + DONE)
         assert (bench.pump.done.result(), bench.failures) == (Ending.COMPLETE, [])
+
+    async def test_silence_behind_the_finish_reason_completes_the_stream_after_a_moment(self):
+        bench = Bench().begun()
+        bench.pump.body(FINISH)
+        bench.tick(FINISHED_SECONDS - 1)
+        assert not bench.pump.done.done()
+        bench.tick(2)
+        assert bench.client.data.endswith(FINISH + DONE)
+        assert (bench.pump.done.result(), bench.failures, bench.client.finished) == (Ending.COMPLETE, [], 1)
+        assert bench.connection.told == ["abort"]
 
 
 class TestBeginning:
