@@ -94,14 +94,14 @@ def test_the_third_chunk_of_another_shape_in_a_row_ends_the_stream():
 
 def test_a_prompt_with_a_number_beyond_all_bounds_can_be_estimated():
     tools = '[{"type":"function","function":{"name":"a","parameters":{"x": 1e999}}}]'
-    body = '{"model":"m","messages":[{"role":"user","content":"Say hello."}],"tools":%s}' % tools
+    body = f'{{"model":"m","messages":[{{"role":"user","content":"Say hello."}}],"tools":{tools}}}'
     compact = len(tools.replace(" ", ""))
     assert read_chat_request(body.encode()).estimate_prompt() == 7 + -(-compact // 4)
 
 
 @pytest.mark.parametrize("message", ['"content":1e999', '"content":"a","reasoning":1e999'])
 def test_an_answer_whose_text_is_no_text_is_bad_and_no_bug(message):
-    body = '{"choices":[{"index":0,"message":{"role":"assistant",%s},"finish_reason":"stop"}]}' % message
+    body = f'{{"choices":[{{"index":0,"message":{{"role":"assistant",{message}}},"finish_reason":"stop"}}]}}'
     try:
         answer = read_answer(body.encode(), new_id=lambda: "made")
         assert answer.output_bytes() >= 0
