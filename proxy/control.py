@@ -4,18 +4,26 @@ import msgspec
 from msgspec import Struct
 
 
-class Start(Struct, frozen=True, tag="start"):
-    """The supervisor's first word: everything a worker needs that is not in the configuration file."""
+class Files(Struct, frozen=True):
+    """Where the supervisor keeps its copy of the files in force: those of the operator may have a mistake meanwhile."""
 
-    config: str
+    gateway: str
+    catalog: str
+
+
+class Start(Struct, frozen=True, tag="start"):
+    """The supervisor's first word: everything a worker needs that is not in the configuration's files."""
+
+    files: Files
     slot: int
     store_url: str
     builtin_urls: dict[str, str]
 
 
 class Reload(Struct, frozen=True, tag="reload"):
-    """Read the configuration again."""
+    """Serve by another configuration."""
 
+    files: Files
     builtin_urls: dict[str, str]
 
 

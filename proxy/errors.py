@@ -48,10 +48,11 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a malfunct
 class StoreUnavailable(Exception):  # noqa: N818 - the name of a state
     """The store did not answer in time or refused the connection; `detail` is for the log, without credentials."""
 
-    def __init__(self, detail: str) -> None:
-        """Keep the reason for the operator's log."""
+    def __init__(self, detail: str, *, may_have_run: bool = False) -> None:
+        """Keep the reason for the operator's log; `may_have_run`: only the reply of the call may be missing."""
         super().__init__(detail)
         self.detail = detail
+        self.may_have_run = may_have_run
 
 
 def invalid_request(message: str, *, param: str | None = None, code: str = "invalid_value") -> Refusal:

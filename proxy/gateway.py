@@ -140,6 +140,8 @@ class Gateway:
     ) -> None:
         lines = self._rates.get(identity.account.name, b"")
         if isinstance(refusal, NotAdmitted):
+            if refusal.unanswered is not None:
+                self._settler.give_back(identity.account.name, *refusal.unanswered)
             if refusal.key_is_bad:
                 self._memory.forget(identity.digest)
             if refusal.remaining is not None:

@@ -112,7 +112,7 @@ class ClientRequest:
             self.keep_alive = False
             raise _too_large(limit)
         content = self._request.content
-        if content.is_eof() and content.exception() is None:
+        if content.is_eof():
             data = content.read_nowait()
             if len(data) > limit:
                 raise _too_large(limit)

@@ -1,6 +1,6 @@
 """The one place where a refusal becomes an HTTP answer: status, envelope, and the lines that say when to try again."""
 
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
 from proxy.errors import ErrorType, Fault
 from proxy.http_server import ClientRequest
@@ -51,6 +51,9 @@ def malformed(error: BaseException) -> Fault:
     if isinstance(error, LineTooLong):
         message = "A line of the request's head is too long; send a shorter URL or shorter headers."
         return Fault(431, ErrorType.INVALID_REQUEST, "request_header_too_large", message)
+    if isinstance(error, ContentEncodingError):
+        message = "The body is in a coding that cannot be read here; send it as it is or with gzip."
+        return Fault(415, ErrorType.INVALID_REQUEST, "unsupported_media_type", message)
     return Fault(
         400, ErrorType.INVALID_REQUEST, "invalid_http", "This is not a valid HTTP/1.1 request; correct its head."
     )

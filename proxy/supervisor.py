@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -21,7 +22,7 @@ from aiohttp import web
 
 from proxy import __version__
 from proxy.configuration import Configuration, load
-from proxy.control import Reload, Start, State, Stop, read_state, write
+from proxy.control import Files, Reload, Start, State, Stop, read_state, write
 from proxy.demo_provider import DemoProvider, start_demo_provider
 from proxy.errors import StoreUnavailable
 from proxy.health import OwnMetrics, admin_application, forget_worker
@@ -42,7 +43,8 @@ STOP_MARGIN: Final = 8.0
 """How long a worker may take beyond its grace before it is killed."""
 RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 EMBEDDED: Final = "embedded"
-_NEEDS_RESTART: Final = ("server", "store", "ledger", "data_dir", "metrics")
+_NEEDS_RESTART: Final = ("store", "ledger", "data_dir", "metrics")
+_SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers")
 
 OnReady = Callable[["Supervisor"], Awaitable[None]]
 
@@ -87,6 +89,9 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._deaths = 0
+        self._generation = 0
+        self._files = Files("", "")
+        self._copies = Path()
         self.store_url = self.configuration.settings.store
         self.api_address = self.admin_address = Address("", 0)
 
@@ -99,6 +104,8 @@ class Supervisor:
         settings = self.configuration.settings
         async with contextlib.AsyncExitStack() as stack:
             metrics_files = Path(stack.enter_context(TemporaryDirectory(prefix="aion-proxy-metrics-")))
+            self._copies = metrics_files
+            self._put_in_force(self.configuration)
             listener = stack.enter_context(await _bind(settings.server.listen))
             admin_listener = stack.enter_context(await _bind(settings.server.admin_listen))
             self.api_address, self.admin_address = _address(listener), _address(admin_listener)
@@ -155,6 +162,16 @@ class Supervisor:
         if self._embedded is not None:
             self._embedded.stop()
 
+    def _put_in_force(self, configuration: Configuration) -> None:
+        """Keep a copy of the files that were good, for workers that start when the files no longer are."""
+        folder = self._copies / f"configuration-{self._generation}"
+        folder.mkdir()
+        self._generation += 1
+        self._files = Files(str(folder / "gateway.yaml"), str(folder / "catalog.yaml"))
+        for source, copy in zip(configuration.files, (self._files.gateway, self._files.catalog), strict=True):
+            shutil.copyfile(source, copy)
+        self.configuration = configuration
+
     async def _start_builtins(self, configuration: Configuration) -> None:
         wanted = any(provider.builtin is Builtin.DEMO for provider in configuration.settings.providers.values())
         if wanted and self._demo is None:
@@ -204,7 +221,7 @@ class Supervisor:
             )  # fmt: skip
         ours.settimeout(0)
         states, commands = await asyncio.open_connection(sock=ours)
-        commands.write(write(Start(str(self._config), slot, self.store_url, self._builtin_urls())))
+        commands.write(write(Start(self._files, slot, self.store_url, self._builtin_urls())))
         worker = self._workers[slot] = WorkerProcess(slot, process, commands)
         return worker, states
 
@@ -275,10 +292,13 @@ class Supervisor:
             return
         old, new = self.configuration.settings, configuration.settings
         later = [name for name in _NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
+        later += [
+            f"server.{name}" for name in _SERVER_NEEDS_RESTART if getattr(old.server, name) != getattr(new.server, name)
+        ]
         await self._start_builtins(configuration)
-        self.configuration = configuration
+        self._put_in_force(configuration)
         for worker in self._workers.values():
-            worker.tell(Reload(self._builtin_urls()))
+            worker.tell(Reload(self._files, self._builtin_urls()))
         self._own.reloaded(success=True)
         self._logger.info("configuration reloaded", **({"takes_effect_after_a_restart": later} if later else {}))
 

@@ -21,8 +21,8 @@ import uvloop
 from prometheus_client import values
 
 from proxy.api import Api
-from proxy.configuration import load
-from proxy.control import Reload, Start, State, Stop, read_to_worker, write
+from proxy.configuration import PREFIX, Configuration, load
+from proxy.control import Files, Reload, Start, State, Stop, read_to_worker, write
 from proxy.errors import StoreUnavailable
 from proxy.gateway import Gateway
 from proxy.http_server import GatewayServer
@@ -61,11 +61,10 @@ class Worker:
     ) -> None:
         """Put everything together; nothing is opened yet. Raises `ConfigurationError`."""
         self._loop = asyncio.get_running_loop()
-        self._config = Path(start.config)
         self._listener = listener
         self._control = control
         self._logger = logger
-        configuration = load(self._config, os.environ)
+        configuration = _load(start.files)
         self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
         self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
         limits = RedisLimits(self._store)
@@ -148,7 +147,7 @@ class Worker:
     def _reload(self, message: Reload) -> None:
         """Serve by the files as they are now; a mistake in them leaves everything as it is."""
         try:
-            configuration = load(self._config, os.environ)
+            configuration = _load(message.files)
         except ConfigurationError as error:
             self._logger.error("configuration not reloaded", mistakes=[str(mistake) for mistake in error.mistakes])
             return
@@ -188,6 +187,11 @@ class Worker:
         if not self._store.up:
             reasons.append(self._store.detail)
         self._control.write(write(State(ready=not reasons, reasons=reasons)))
+
+
+def _load(files: Files) -> Configuration:
+    """Read the supervisor's copies of the files. Raises `ConfigurationError`."""
+    return load(Path(files.gateway), {**os.environ, f"{PREFIX}CATALOG": files.catalog})
 
 
 async def serve(listener: socket.socket, control: socket.socket) -> int:

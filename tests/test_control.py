@@ -5,15 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.control import Reload, Start, State, Stop, read_state, read_to_worker, write
+from proxy.control import Files, Reload, Start, State, Stop, read_state, read_to_worker, write
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+FILES = st.builds(Files, TEXT, TEXT)
 
 
 @given(
     st.one_of(
-        st.builds(Start, TEXT, st.integers(0, 255), TEXT, st.dictionaries(TEXT, TEXT)),
-        st.builds(Reload, st.dictionaries(TEXT, TEXT)),
+        st.builds(Start, FILES, st.integers(0, 255), TEXT, st.dictionaries(TEXT, TEXT)),
+        st.builds(Reload, FILES, st.dictionaries(TEXT, TEXT)),
         st.builds(Stop, st.floats(0, 1e9)),
     )
 )

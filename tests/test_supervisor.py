@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,7 @@ class Bench:
         self.catalog.write_text(CATALOG)
         self.logger = Logger()
         self.supervisor = Supervisor(self.gateway, None, self.logger)
+        self.supervisor._copies = folder
 
     def add(self, slot: int, *reasons: str) -> Commands:
         commands = Commands()
@@ -119,7 +121,7 @@ class TestReload:
         workers = [bench.add(0), bench.add(1)]
         bench.catalog.write_text(CATALOG.replace("name: m", "name: another"))
         await bench.supervisor._reload()
-        assert [commands.orders for commands in workers] == [[Reload({})]] * 2
+        assert [commands.orders for commands in workers] == [[Reload(bench.supervisor._files, {})]] * 2
         assert bench.supervisor.configuration.catalog.models[0].name == "another"
         assert bench.logger.lines == [("configuration reloaded", {})]
         assert bench.reload_success() == 1
@@ -139,11 +141,19 @@ class TestReload:
         await bench.supervisor._reload()
         assert bench.reload_success() == 1
 
+    async def test_what_is_in_force_is_kept_for_workers_that_start_later(self, bench):
+        """By then the files may have a mistake."""
+        await bench.supervisor._reload()
+        bench.gateway.write_text("colour: red\n")
+        await bench.supervisor._reload()
+        assert Path(bench.supervisor._files.gateway).read_text() == GATEWAY
+        assert Path(bench.supervisor._files.catalog).read_text() == CATALOG
+
     async def test_what_waits_for_a_restart_is_named(self, bench):
         bench.gateway.write_text(GATEWAY.replace('"127.0.0.1:0", admin', '"127.0.0.1:8099", admin') + "data_dir: x\n")
         await bench.supervisor._reload()
         assert bench.logger.lines == [
-            ("configuration reloaded", {"takes_effect_after_a_restart": ["server", "data_dir"]})
+            ("configuration reloaded", {"takes_effect_after_a_restart": ["data_dir", "server.listen"]})
         ]
 
     async def test_a_changed_file_is_noticed_and_an_unchanged_one_is_not(self, bench, monkeypatch):

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from proxy.accounts import mint_key
-from proxy.control import Reload, Start, State, Stop, read_state, write
+from proxy.control import Files, Reload, Start, State, Stop, read_state, write
 from proxy.worker import Worker
 from waiting import WAIT, until
 
@@ -49,7 +49,8 @@ class Bench:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(0)
         self.port = self.listener.getsockname()[1]
-        self.start = Start(str(self.gateway), 0, store_url, {})
+        self.files = Files(str(self.gateway), str(self.catalog))
+        self.start = Start(self.files, 0, store_url, {})
 
     async def begin(self) -> None:
         ours, theirs = socket.socketpair()
@@ -138,7 +139,7 @@ async def test_without_its_store_it_serves_what_needs_none_and_says_why_it_is_no
 async def test_a_reload_is_in_force_for_the_next_request(bench):
     await ready(bench)
     bench.catalog.write_text(CATALOG.replace("id: m,", "id: other,"))
-    bench.order(Reload({}))
+    bench.order(Reload(bench.files, {}))
     await until(lambda: bench.worker._api.serving.catalog.find("other"))
     assert b'"other"' in (await bench.ask("GET", "/v1/models"))[2]
 
@@ -146,7 +147,7 @@ async def test_a_reload_is_in_force_for_the_next_request(bench):
 async def test_a_reload_with_a_mistake_leaves_everything_as_it_is(bench):
     await ready(bench)
     bench.catalog.write_text("models: []\n")
-    bench.order(Reload({}))
+    bench.order(Reload(bench.files, {}))
     await until(lambda: [event for event, _ in bench.logger.lines if event == "configuration not reloaded"])
     assert b'"m"' in (await bench.ask("GET", "/v1/models"))[2]
 

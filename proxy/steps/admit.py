@@ -33,13 +33,23 @@ _A_DAY_MS: Final = 86_400_000
 
 
 class NotAdmitted(Refusal):
-    """The store said no. `remaining` is what is left of the per-minute limits, for the headers."""
+    """The store said no, or nothing. `remaining` is what is left of the per-minute limits, for the headers."""
 
-    def __init__(self, fault: Fault, remaining: Remaining | None = None, *, key_is_bad: bool = False) -> None:
-        """Keep what the answer needs; `key_is_bad` means that what was remembered of the key is wrong."""
+    def __init__(
+        self,
+        fault: Fault,
+        remaining: Remaining | None = None,
+        *,
+        key_is_bad: bool = False,
+        unanswered: tuple[Hold, Limits] | None = None,
+    ) -> None:
+        """Keep what the answer needs; `key_is_bad` means that what was remembered of the key is wrong, `unanswered` is
+        a hold that the store may have taken although nobody heard of it.
+        """
         super().__init__(fault)
         self.remaining = remaining
         self.key_is_bad = key_is_bad
+        self.unanswered = unanswered
 
 
 async def admit(
@@ -54,8 +64,8 @@ async def admit(
         hold = hold_for(call, limits, default_hold)
         try:
             admission = await store.admit(identity, limits, hold)
-        except StoreUnavailable:
-            raise NotAdmitted(_store_away()) from None
+        except StoreUnavailable as away:
+            raise NotAdmitted(_store_away(), unanswered=(hold, limits) if away.may_have_run else None) from None
         if isinstance(admission, Reservation):
             return admission, identity, limits
         if not isinstance(admission, AccountChanged):

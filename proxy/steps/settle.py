@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from proxy.call import Metered
 from proxy.errors import StoreUnavailable
-from proxy.limits import Hold, Limits, LimitStore, Reservation
+from proxy.limits import Hold, Limits, LimitStore, Remaining, Reservation
 from proxy.pricing import nano_usd_ceil
 
 RENEW_SECONDS: Final = 20.0
@@ -67,6 +67,10 @@ class Settler:
             return
         usage = metered.usage
         self._send(Settlement(reservation, limits, usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)))
+
+    def give_back(self, account: str, hold: Hold, limits: Limits) -> None:
+        """Settle a hold that the store may have taken for a request that was refused: it used nothing."""
+        self._send(Settlement(Reservation(hold, account, Remaining()), limits, 0, 0))
 
     async def run(self) -> None:
         """Renew leases and send again what failed, for ever."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.accounts import Identity, shard_of
+from proxy.errors import StoreUnavailable
 from proxy.limits import (
     AccountChanged,
     AccountUse,
@@ -82,10 +83,14 @@ class RedisLimits:
             limits.budget_per,
         )
         keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
+        asked = self._connection.up
         try:
             reply = await self._ask(self._admit, keys, args)
         except asyncio.CancelledError:
             self._give_back(names, hold, limits)
+            raise
+        except StoreUnavailable as away:
+            away.may_have_run = asked
             raise
         verdict = reply[1]
         if verdict == _ADMITTED:

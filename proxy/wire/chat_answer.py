@@ -73,6 +73,8 @@ def read_answer(
     body: bytes, *, new_id: Callable[[], str], strip_fields: Collection[str] = (), completion_from_total: bool = False
 ) -> ChatAnswer:
     """Read a provider's body; raises `UpstreamError` if it is an error in a 200, or no completion at all."""
+    if not json.is_utf8(body):
+        raise bad_answer("it is not UTF-8")
     fields, disguise = _split(json.without_bom(body).lstrip())
     try:
         choices = _choices(fields.get("choices"), new_id)

@@ -217,6 +217,8 @@ class ChatStream:
     def _parsed(self, event: Event, data: bytes) -> bytes:
         """Read one event and return it as the client gets it; b"" if nothing of it is for the client."""
         try:
+            if not json.is_utf8(data):
+                raise Malformed("it is not UTF-8")  # noqa: TRY301
             fields, disguise = _split(data)
             if (found := error_in(fields)) is not None:
                 self.error = UpstreamError(found)

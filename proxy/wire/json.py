@@ -13,6 +13,9 @@ import msgspec
 from msgspec import Raw
 
 MAX_DEPTH: Final = 100
+MAX_SURROGATES: Final = 10_000
+MAX_ESCAPES: Final = 200_000
+"""Bounds of the bodies in which lone surrogates are taken care of; beyond them such a body is refused."""
 _BOM: Final = b"\xef\xbb\xbf"
 _STRUCTURE: Final = b'[]{}"'
 # Brackets as signed bytes: one level up, one level down.
@@ -88,6 +91,17 @@ def text_of(value: Raw | None) -> str | None:
     return decoded if isinstance(decoded, str) else None
 
 
+def is_utf8(body: bytes) -> bool:
+    """Tell whether bytes are UTF-8, as JSON that goes to somebody else has to be (RFC 8259, 8.1)."""
+    if body.isascii():
+        return True
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def is_null(value: Raw | None) -> bool:
     """Tell whether a field is absent or null, which mean the same in an OpenAI body."""
     return value is None or bytes(value) == b"null"
@@ -113,10 +127,13 @@ class Disguise:
     """
 
     def __init__(self, body: bytes) -> None:
-        """Choose for each lone surrogate of `body` an escape that does not occur in it."""
-        lone = (
-            {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if _SURROGATE.search(body) else set()
-        )
+        """Choose for each lone surrogate of `body` an escape that does not occur in it.
+
+        A body with more escapes than text ever has is left as it is: looking at each would hold up everybody else.
+        """
+        few = body.count(b"\\ud") + body.count(b"\\uD") <= MAX_SURROGATES and body.count(b"\\") <= MAX_ESCAPES
+        searched = few and _SURROGATE.search(body) is not None
+        lone = {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if searched else set()
         lower = body.lower() if lone else b""
         unused = (escape for code in range(0xE000, 0xF900) if (escape := b"u%04x" % code) not in lower)
         self._there: Mapping[bytes, bytes] = dict(zip(sorted(lone), unused, strict=False))

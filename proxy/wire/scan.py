@@ -26,6 +26,7 @@ def is_plain(piece: bytes) -> bool:
         and piece.count(b"\n") == 2 * piece.count(b"}\n\ndata: {") + 2
         and b"\r" not in piece
         and is_quiet(piece)
+        and json.is_utf8(piece)
     )
 
 
@@ -79,7 +80,7 @@ class TextEvent:
         if len(piece) < self._least or not (piece.startswith(self._before) and piece.endswith(self._behind)):
             return False
         text = piece[len(self._before) : len(piece) - len(self._behind)]
-        return b'"' not in text and b"\n" not in text and b"\r" not in text
+        return b'"' not in text and b"\n" not in text and b"\r" not in text and json.is_utf8(text)
 
 
 def text_in(value: object) -> str | None:

@@ -1,5 +1,6 @@
 """A configuration that changes while the gateway runs: put in force whole or not at all, and no open stream minds."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 
@@ -68,6 +69,20 @@ def test_a_file_with_a_mistake_changes_nothing_and_log_and_metric_say_so(own, pr
     assert key.ask().status == 200
     own.catalog.write_text(catalog)
     assert eventually(lambda: own.metric("aion_config_reload_success") == 1)
+
+
+def test_a_worker_that_dies_while_the_files_have_a_mistake_is_replaced_by_one_that_serves(own, provider):
+    key = own.new_key()
+    provider.on("main", whole())
+    catalog = own.catalog.read_text()
+    begin = own.log.stat().st_size
+    own.catalog.write_text(catalog + "  - id: broken\n    nonsense: 1\n")
+    own.wait_logged("configuration not reloaded: the old one stays in force", after=begin)
+    for worker in own.workers():
+        os.kill(worker, signal.SIGKILL)
+    own.wait_logged("a worker died and is replaced", after=begin)
+    assert eventually(own.ready)
+    assert key.ask().status == 200
 
 
 def test_an_open_stream_survives_a_reload_that_takes_its_model_and_provider_away(own, provider):

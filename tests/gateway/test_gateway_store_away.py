@@ -80,6 +80,22 @@ def test_while_the_store_does_not_answer_nothing_is_admitted_and_readiness_says_
     assert eventually(own.ready)
 
 
+def test_a_request_that_the_store_did_not_answer_in_time_leaves_nothing_held(own, provider):
+    key = own.new_key(concurrent_requests=2)
+    provider.on("main", whole("Hello.", usage(10, 5)))
+    assert key.ask().status == 200
+    key.settled()
+    pid = store_pid(own)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert key.ask().status == 503
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert eventually(own.ready)
+    key.settled()
+    assert key.ask().status == 200
+
+
 def test_what_ends_while_the_store_is_away_is_settled_once_when_it_is_back(own, provider):
     key, script = own.new_key(), Held()
     provider.on("main", script)

@@ -182,7 +182,12 @@ class TestKeys:
         )
         assert fault.retry_after_ms
         assert not refused.key_is_bad
+        assert refused.unanswered is None
         assert "10.0.0.1" not in fault.message
+
+    async def test_a_hold_that_may_have_been_taken_unheard_is_to_be_given_back(self):
+        refused = await not_admitted(StoreUnavailable("too slow", may_have_run=True))
+        assert refused.unanswered == (hold_for(call(), LIMITS, DEFAULT_HOLD), LIMITS)
 
 
 class TestLimits:

@@ -161,9 +161,9 @@ class TestMemory:
 
     def test_a_newer_record_replaces_an_older_without_pushing_another_out(self):
         memory = Memory(most=2)
-        for digest, version in (("a", 1), ("b", 1), ("a", 2)):
+        for digest, version in (("a", 1), ("b", 1), ("b", 2)):
             memory.put(self.identity(digest, version=version))
-        assert [memory.get(digest).account.version for digest in "ab"] == [2, 1]
+        assert [memory.get(digest).account.version for digest in "ab"] == [1, 2]
 
     def test_forgetting_what_is_not_known_is_no_error(self):
         Memory().forget("a")

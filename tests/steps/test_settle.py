@@ -89,6 +89,19 @@ async def test_a_reservation_that_was_never_opened_is_not_settled():
     assert bench.store.sent == []
 
 
+async def test_a_hold_of_which_nobody_heard_is_given_back_until_the_store_has_taken_it():
+    bench = Bench()
+    bench.store.away = True
+    bench.settler.give_back("acme", Hold("req_1", 100, 200), LIMITS)
+    await turns()
+    assert bench.settler.unsettled == 1
+    bench.store.away, bench.store.answers = False, True
+    bench.settler.send_again()
+    await turns()
+    assert bench.store.sent == [("acme", "req_1", 0, 0)] * 2
+    assert bench.settler.unsettled == 0
+
+
 async def test_it_is_unsettled_until_the_store_has_taken_it():
     bench = Bench()
     reservation = bench.open()

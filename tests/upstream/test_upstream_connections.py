@@ -431,7 +431,7 @@ class TestPool:
             await ask(old)
             await ask(young)
             young.idle_since = old.idle_since + 10
-            pool.sweep(old.idle_since + IDLE_SECONDS)
+            pool.sweep(old.idle_since + IDLE_SECONDS + 1)
             assert (old.closed, young.closed) == (True, False)
             assert pool.take_idle() is young
             assert pool.take_idle() is None
