@@ -68,6 +68,11 @@ class Bench:
         self.supervisor._workers[slot] = worker
         return commands
 
+    def in_force(self) -> tuple[str, str]:
+        """The files that a worker would start with now."""
+        files = self.supervisor._files
+        return Path(files.gateway).read_text(), Path(files.catalog).read_text()
+
     def reload_success(self) -> float | None:
         return self.supervisor._own.registry.get_sample_value("aion_config_reload_success")
 
@@ -146,8 +151,7 @@ class TestReload:
         await bench.supervisor._reload()
         bench.gateway.write_text("colour: red\n")
         await bench.supervisor._reload()
-        assert Path(bench.supervisor._files.gateway).read_text() == GATEWAY
-        assert Path(bench.supervisor._files.catalog).read_text() == CATALOG
+        assert bench.in_force() == (GATEWAY, CATALOG)
 
     async def test_what_waits_for_a_restart_is_named(self, bench):
         bench.gateway.write_text(GATEWAY.replace('"127.0.0.1:0", admin', '"127.0.0.1:8099", admin') + "data_dir: x\n")
