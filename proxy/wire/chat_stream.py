@@ -223,12 +223,14 @@ class ChatStream:
             if (found := error_in(fields)) is not None:
                 self.error = UpstreamError(found)
                 return b""
-            return self._written(event, fields, disguise)
+            written = self._written(event, fields, disguise)
         except Malformed:
             self._unreadable += 1
             if self._unreadable >= MAX_UNREADABLE:
                 self.error = bad_answer("its stream is not made of JSON events")
             return b""
+        self._unreadable = 0  # only now: what is malformed may lie deep in the event
+        return written
 
     def _written(self, event: Event, fields: RawObject, disguise: Disguise | None) -> bytes:
         raw_choices = fields.get("choices")
@@ -236,9 +238,8 @@ class ChatStream:
         usage, had_usage = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):
             self._reported = usage
-        self._unreadable = 0
-        bare = all(is_bare(choice) for choice in choices)
-        if had_usage and bare and not (self._plan.continuous_usage and choices):
+        kept = self._plan.continuous_usage and choices
+        if had_usage and not kept and all(is_bare(choice) for choice in choices):
             return b""
         first = bool(choices) and not self._seen
         if not self._begun(fields, first=first):

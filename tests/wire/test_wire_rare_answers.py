@@ -84,11 +84,12 @@ def test_a_stream_of_comments_that_breaks_off_is_truncated():
     assert stream.error.kind == "upstream_truncated"
 
 
-def test_the_third_chunk_of_another_shape_in_a_row_ends_the_stream():
+@pytest.mark.parametrize("choice", [b"5", b'{"delta":5}', b'{"index":0,"delta":[1]}'])
+def test_the_third_chunk_of_another_shape_in_a_row_ends_the_stream(choice):
     stream = make_stream()
     for _ in range(3):
         assert stream.error is None
-        stream.feed(b'data: {"choices":[5]}\n\n')
+        stream.feed(b'data: {"id":"c","choices":[%b]}\n\n' % choice)
     assert stream.error.kind == "upstream_bad_response"
 
 
