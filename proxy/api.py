@@ -18,7 +18,7 @@ from proxy.catalog import model_body
 from proxy.errors import Fault, Refusal
 from proxy.gateway import Gateway, milliseconds, refused
 from proxy.http_server import ClientRequest, Sent
-from proxy.refuse import malformed, our_bug, refuse, unknown_model, unknown_url, wrong_method
+from proxy.refuse import malformed, our_bug, refuse, refuse_bug, unknown_model, unknown_url, wrong_method
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.wire.headers import answer_head, http_date, new_request_id
@@ -56,20 +56,18 @@ class Api:
             await self._dispatch(client, request_id, arrived)
         except Refusal as refusal:
             fault = refusal.fault
+            refuse(client, fault, request_id)
         except asyncio.CancelledError:
             self._report.request_ended(
                 refused(client, request_id, _endpoint(client.path), None, time.monotonic() - arrived)
             )
             raise
         except Exception as error:  # noqa: BLE001 - the one place where a bug becomes an answer
-            fault = our_bug()
             self._report.bug(request_id, error)
+            fault = refuse_bug(client, request_id)
         finally:
             self.in_flight -= 1
-        if fault is not None and client.answered is not None:
-            client.drop()  # a bug after the answer had begun: better cut off than left open
-        elif fault is not None:
-            refuse(client, fault, request_id)
+        if fault is not None:
             self._report.request_ended(
                 refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived)
             )

@@ -18,7 +18,7 @@ from proxy.errors import Fault, Refusal
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
-from proxy.refuse import our_bug, refuse
+from proxy.refuse import refuse, refuse_bug
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.steps.accept import accept
@@ -104,7 +104,7 @@ class Gateway:
                 refuse(client, outcome.fault, request_id, lines)
         except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
             self._report.bug(request_id, error)
-            outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=self._after_bug(client, request_id))
+            outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=refuse_bug(client, request_id))
         finally:
             self.streams -= call.request.stream
             if unread is None:
@@ -119,15 +119,6 @@ class Gateway:
         if self._draining:
             await asyncio.wait(self._draining, timeout=seconds)
         return await self._settler.flush(seconds)
-
-    def _after_bug(self, client: ClientRequest, request_id: str) -> Fault | None:
-        """Answer a request that met a bug of ours; what has begun already is cut off rather than left open."""
-        if client.answered is not None:
-            client.drop()
-            return None
-        fault = our_bug()
-        refuse(client, fault, request_id)
-        return fault
 
     def _refused(
         self,

@@ -194,6 +194,11 @@ class Provider(Section):
         default=False, description="count as output what its total has beyond its parts"
     )
 
+    def secrets(self) -> tuple[str, ...]:
+        """Return what no client may see and no log may hold: the key, and the values of the operator's own headers."""
+        values = (*self.headers.values(), *(() if self.api_key is None else (self.api_key,)))
+        return tuple(value.get_secret_value() for value in values)
+
     @classmethod
     def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
         """Exactly one place to send requests to."""

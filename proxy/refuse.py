@@ -46,6 +46,16 @@ def no_plan() -> Fault:
     return Fault(400, ErrorType.CONFIGURATION, "unknown_plan", message)
 
 
+def refuse_bug(client: ClientRequest, request_id: str) -> Fault | None:
+    """Answer a request that met a bug of ours; None if its answer had begun, which is then cut off, not left open."""
+    if client.answered is not None:
+        client.drop()
+        return None
+    fault = our_bug()
+    refuse(client, fault, request_id)
+    return fault
+
+
 def malformed(error: BaseException) -> Fault:
     """Build the answer for bytes that are not an HTTP request; none of them is repeated."""
     if isinstance(error, LineTooLong):

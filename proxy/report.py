@@ -8,7 +8,6 @@ from structlog.typing import FilteringBoundLogger
 from proxy.call import Call, Ending, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
-from proxy.providers import Provider
 from proxy.wire.upstream_error import UpstreamError, client_fault, scrub
 
 _SERVER_ERROR: Final = 500
@@ -40,7 +39,7 @@ class Report:
         self._metrics.attempt(provider, failure, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
         own_words = error.status is None or error.status >= _SERVER_ERROR
-        said = scrub(error.body.message, _secrets(target.provider)) if own_words else ""
+        said = scrub(error.body.message, target.provider.secrets()) if own_words else ""
         self._logger.warning(
             "upstream attempt failed",
             request_id=call.request_id,
@@ -59,12 +58,6 @@ class Report:
     def bug(self, request_id: str, error: BaseException) -> None:
         """Log a bug by its name and the places it passed; values could hold what a client sent."""
         self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=_where(error))
-
-
-def _secrets(provider: Provider) -> tuple[str, ...]:
-    """Return what a provider knows and no log may hold: its key, and the values of the operator's own headers."""
-    values = [value.get_secret_value() for value in provider.headers.values()]
-    return (*values, *(() if provider.api_key is None else (provider.api_key.get_secret_value(),)))
 
 
 def _where(error: BaseException) -> list[str]:

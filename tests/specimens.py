@@ -118,3 +118,26 @@ def answer(content: str = "Hello!", **fields: Any) -> bytes:
         **fields,
     }  # fmt: skip
     return json.dumps({name: value for name, value in whole.items() if value is not None}).encode()
+
+
+GATEWAY_FILE = """\
+server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}
+providers: {one: {base_url: "http://127.0.0.1:1/v1"}}
+"""
+CATALOG_FILE = """\
+models:
+  - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
+     pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
+"""
+
+
+class NotingLogger:
+    """Keeps what it is told instead of writing it."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[str, dict]] = []
+
+    def info(self, event: str, **facts: object) -> None:
+        self.lines.append((event, facts))
+
+    error = warning = info

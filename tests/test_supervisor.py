@@ -13,27 +13,10 @@ from proxy.control import Reload, State, Stop, read_to_worker
 from proxy.mistakes import ConfigurationError
 from proxy.quantities import Address
 from proxy.supervisor import CannotStart, Supervisor, WorkerProcess
+from specimens import CATALOG_FILE as CATALOG
+from specimens import GATEWAY_FILE as GATEWAY
+from specimens import NotingLogger
 from waiting import until
-
-GATEWAY = """\
-server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}
-providers: {one: {base_url: "http://127.0.0.1:1/v1"}}
-"""
-CATALOG = """\
-models:
-  - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
-     pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
-"""
-
-
-class Logger:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict]] = []
-
-    def info(self, event: str, **facts: object) -> None:
-        self.lines.append((event, facts))
-
-    error = info
 
 
 class Commands:
@@ -57,7 +40,7 @@ class Bench:
         self.catalog = folder / "catalog.yaml"
         self.gateway.write_text(GATEWAY)
         self.catalog.write_text(CATALOG)
-        self.logger = Logger()
+        self.logger = NotingLogger()
         self.supervisor = Supervisor(self.gateway, None, self.logger)
         self.supervisor._copies = folder
 
@@ -226,10 +209,10 @@ class TestListening:
 def test_a_configuration_with_mistakes_makes_no_supervisor(tmp_path):
     (tmp_path / "gateway.yaml").write_text("providers: {}\n")
     with pytest.raises(ConfigurationError):
-        Supervisor(tmp_path / "gateway.yaml", None, Logger())
+        Supervisor(tmp_path / "gateway.yaml", None, NotingLogger())
 
 
 async def test_the_number_of_workers_is_the_commands_or_else_the_files(tmp_path):
     bench = Bench(tmp_path)
     assert bench.supervisor._worker_count == 1
-    assert Supervisor(bench.gateway, 3, Logger())._worker_count == 3
+    assert Supervisor(bench.gateway, 3, NotingLogger())._worker_count == 3

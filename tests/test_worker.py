@@ -13,28 +13,12 @@ import pytest
 from proxy.accounts import mint_key
 from proxy.control import Files, Reload, Start, State, Stop, read_state, write
 from proxy.worker import Worker
+from specimens import CATALOG_FILE as CATALOG
+from specimens import GATEWAY_FILE as GATEWAY
+from specimens import NotingLogger
 from waiting import WAIT, until
 
 KEY = mint_key("acme", bytes(range(32)))
-GATEWAY = """\
-server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}
-providers: {one: {base_url: "http://127.0.0.1:1/v1"}}
-"""
-CATALOG = """\
-models:
-  - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
-     pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
-"""
-
-
-class Logger:
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict]] = []
-
-    def info(self, event: str, **facts: object) -> None:
-        self.lines.append((event, facts))
-
-    error = warning = info
 
 
 class Bench:
@@ -45,7 +29,7 @@ class Bench:
         self.catalog = folder / "catalog.yaml"
         self.gateway.write_text(GATEWAY)
         self.catalog.write_text(CATALOG)
-        self.logger = Logger()
+        self.logger = NotingLogger()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(0)
         self.port = self.listener.getsockname()[1]

@@ -17,9 +17,9 @@ from proxy.providers import OnDisconnect
 from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import STOPPING, Answer
 from proxy.upstream.providers import Upstream
-from proxy.upstream.pump import ClientStream, Pump
-from proxy.usage import UsageSource
-from proxy.wire.chat_answer import read_answer, write_answer
+from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
+from proxy.usage import Usage, UsageSource
+from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
 from proxy.wire.chat_request import upstream_body
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.headers import request_head
@@ -27,8 +27,6 @@ from proxy.wire.refusal import error_event
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
 MAX_ATTEMPTS: Final = 3
-FINISHED_DRAIN_SECONDS: Final = 5.0
-"""How long usage is waited for after a client left behind the last finish reason."""
 
 Exchange = Pump | Answer
 
@@ -210,9 +208,7 @@ class _Attempt(Struct, frozen=True):
             strip_fields=provider.strip_fields,
             completion_from_total=provider.completion_from_total,
         )
-        usage, source = answer.usage, UsageSource.UPSTREAM
-        if usage is None:
-            usage, source = call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
+        usage, source = _usage_of(answer, call)
         written = write_answer(
             answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.forwarder.new_id
         )
@@ -248,14 +244,13 @@ async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: For
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
     forwarder.open.add(exchange)
     try:
-        async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_DRAIN_SECONDS):
+        async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
             answer = read_answer(
                 result, new_id=forwarder.new_id, completion_from_total=target.provider.completion_from_total
             )
-            usage = answer.usage or call.estimate(answer.output_bytes())
-            source = UsageSource.ESTIMATED if answer.usage is None else UsageSource.UPSTREAM
+            usage, source = _usage_of(answer, call)
             return replace(outcome, usage=usage, source=source, upstream_id=answer.upstream_id)
     except (UpstreamError, TimeoutError):
         exchange.abort()
@@ -276,6 +271,13 @@ def stream_outcome(outcome: Outcome, ending: Ending, pump: Pump) -> Outcome:
         upstream_id=pump.stream.upstream_id,
         first_byte_at=pump.first_byte_at,
     )
+
+
+def _usage_of(answer: ChatAnswer, call: Call) -> tuple[Usage, UsageSource]:
+    """Return what a whole answer is billed by: what its provider told, else the estimate."""
+    if answer.usage is not None:
+        return answer.usage, UsageSource.UPSTREAM
+    return call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
 
 
 def _stopping() -> Fault:

@@ -31,11 +31,8 @@ class Upstream:
         return f"<Upstream {self.name} at {self.origin.authority}>"
 
     def secrets(self) -> tuple[str, ...]:
-        """Return what must not be seen in anything a client gets: key, host, and the operator's own header values."""
-        key = self.provider.api_key
-        told = (self.base_url, self.origin.authority, self.origin.host)
-        values = (value.get_secret_value() for value in self.provider.headers.values())
-        return (*(() if key is None else (key.get_secret_value(),)), *values, *told)
+        """Return what must not be seen in anything a client gets: the provider's secrets, and where it is."""
+        return (*self.provider.secrets(), self.base_url, self.origin.authority, self.origin.host)
 
 
 def open_upstreams(

@@ -208,11 +208,8 @@ def _decode(body: bytes) -> tuple[RawObject, _Checked, Disguise | None]:
     """Take the body apart twice: into the bytes of its fields, and into the values that are checked."""
     if json.too_deep(body):
         raise Malformed(f"it is nested deeper than {json.MAX_DEPTH} levels")
-    if not body.isascii():
-        try:
-            body.decode()
-        except UnicodeDecodeError:
-            raise Malformed("it is not valid UTF-8") from None
+    if not json.is_utf8(body):
+        raise Malformed("it is not valid UTF-8")
     disguise = None
     try:
         fields = json.split_object(body)

@@ -527,7 +527,7 @@ class TestClientsThatLeave:
             assert one.watch.told == [("one", "client_gone")]
 
     async def test_but_not_for_long(self, monkeypatch):
-        monkeypatch.setattr(step, "FINISHED_DRAIN_SECONDS", 0.02)
+        monkeypatch.setattr(step, "FINISHED_SECONDS", 0.02)
         async with bench(halting(ROLE, text("Hello"), FINISH)) as one:
             task = one.begin(stream=True)
             await until(lambda: b'"stop"' in one.client.data)
