@@ -22,12 +22,24 @@ HELLO = [{"role": "user", "content": "Say hello."}]
 @pytest.mark.parametrize(
     "request_body",
     [b"", b"{", b"[]", b"null", b'"x"', b'{"model":"m",}', b'{"model":NaN}', b'{"model":"m","x":Infinity}',
-     b'{"model":"\xff"}', b"{} {}", b'{"a":' + b"[" * 99 + b"[]" + b"]" * 99 + b"}", b"[" * 100_000,
+     b'{"model":"\xff"}', b'{"model":"m","input":"\xc3"}',
+     b"{} {}", b'{"a":' + b"[" * 99 + b"[]" + b"]" * 99 + b"}", b"[" * 100_000,
      body().decode().encode("utf-16")],
     ids=lambda given: repr(given[:24]),
 )  # fmt: skip
 def test_a_body_that_is_no_json_object_is_refused_as_such(request_body: bytes):
-    assert refused(request_body) == (None, "invalid_json")
+    with pytest.raises(Refusal) as refusal:
+        read_response_request(request_body)
+    assert (refusal.value.fault.param, refusal.value.fault.code) == (None, "invalid_json")
+
+
+def test_a_hundred_levels_are_taken_and_no_more():
+    def nested(levels: int) -> bytes:
+        return body()[:-1] + b',"x":' + b"[" * levels + b"]" * levels + b"}"
+
+    assert chat(nested(99))
+    assert passed_on(nested(99))
+    assert refused(nested(100)) == (None, "invalid_json")
 
 
 def test_a_byte_order_mark_is_tolerated():
