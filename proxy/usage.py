@@ -58,6 +58,17 @@ class Usage(Struct, frozen=True):
             usage["completion_tokens_details"] = {**told, **dict(self.completion_details)}
         return usage
 
+    def as_response(self) -> dict[str, object]:
+        """Return the `usage` object of a response: whole numbers only, because clients fail on a null."""
+        written = {name: count for name, count in self.prompt_details if name == "cache_write_tokens"}
+        return {
+            "input_tokens": self.prompt,
+            "input_tokens_details": {"cached_tokens": self.cached, **written},
+            "output_tokens": self.completion,
+            "output_tokens_details": {"reasoning_tokens": self.reasoning or 0},
+            "total_tokens": self.prompt + self.completion,
+        }
+
 
 def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | None:
     """Normalise a provider's decoded usage object; None if it does not give both prompt and completion tokens.

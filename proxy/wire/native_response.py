@@ -1,0 +1,245 @@
+"""The stream of a provider that speaks the Responses API itself: handed on, but for the few events that name the model.
+
+Those are parsed, as are errors and endings; of the others no more is read than that nothing has to be done. Pure.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw
+
+from proxy.errors import Fault
+from proxy.usage import Usage, UsageSource
+from proxy.wire import json
+from proxy.wire.chat_answer import valid_id
+from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.native_answer import NativePlan, failed_by, revealed, split
+from proxy.wire.native_output import NativeOutput
+from proxy.wire.refusal import DONE
+from proxy.wire.response_object import Status, error_event, event, on_one_line, response_error
+from proxy.wire.scan import is_quiet
+from proxy.wire.sse import Event, EventReader
+from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
+
+MAX_BODY: Final = 1024 * 1024
+"""How much is kept of one JSON body where a stream was asked for: it is an error, or treated as one."""
+MAX_UNREADABLE: Final = 3
+"""Events in a row that may be no JSON before the stream is given up."""
+_BOM: Final = b"\xef\xbb\xbf"
+# Whole events in the form in which clients get them.
+_CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+")
+# One that adds to a text or to arguments: whatever it holds, nothing is to be done.
+_DELTA: Final = re.compile(rb'event: (response\.[a-z_.]+\.delta)\ndata: \{"type":"\1",[^\r\n]*\}\n\n')
+_EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
+_NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*([0-9]{1,9})')
+_ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
+_OUTPUT: Final = (".delta", ".done")
+"""How the kinds of events end that come only when the model has said something."""
+
+
+class NativeStream:
+    """One stream, used as a `ChatStream` is: feed it pieces, send what it returns, look at where it stands.
+
+    A provider's own account of a failure is not for the client: it sets `error`, and `fail` writes what clients get.
+    """
+
+    __slots__ = (
+        "_estimate", "_held", "_is_json", "_last", "_output", "_plan", "_reader", "_reported", "_response",
+        "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error", "stray_close_tags",
+        "upstream_id",
+    )  # fmt: skip
+
+    def __init__(self, plan: NativePlan, estimate: Callable[[int], Usage]) -> None:
+        """Start before the first byte; `estimate` makes of the bytes produced the usage that is billed if the provider
+        tells none.
+        """
+        self._plan = plan
+        self._estimate = estimate
+        self._reader = EventReader()
+        self._output = NativeOutput()
+        self._start = bytearray()
+        self._is_json: bool | None = None
+        self._held: list[bytes] = []
+        self._last = b""
+        self._response: RawObject = {"object": Raw(b'"response"'), "output": Raw(b"[]")}
+        self._reported: Usage | None = None
+        self._unreadable = 0
+        self.upstream_id: str | None = None
+        self.all_finished = False
+        """The response has ended: only the end of the stream can still follow."""
+        self.committed = False
+        self.ended = False
+        self.error: UpstreamError | None = None
+        self.stray_close_tags = 0
+        self.dropped = 0
+        """Events that could not be read."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
+        if self.committed and self._reader.idle and not self.all_finished and self.error is None and _is_plain(piece):
+            return self._handed(piece)
+        return self._sendable(self._read(piece))
+
+    def commit(self) -> bytes:
+        """Begin the answer although the model has said nothing yet; return what was held back."""
+        self.committed = True
+        return self._sendable(b"")
+
+    def end(self) -> bytes:
+        """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
+        if self._over:
+            return b""
+        if self._is_json:
+            found = error_in(bytes(self._start).removeprefix(_BOM))
+            why = "it is one body of JSON where a stream was asked for"
+            self.error = bad_answer(why) if found is None else UpstreamError(found)
+            return b""
+        out = self._taken(self._reader.end())
+        if not self._over:
+            out += self._done()
+        return self._sendable(out)
+
+    def usage(self) -> tuple[Usage, UsageSource]:
+        """Return what is billed: the provider's word if it can be true, else the estimate of what it sent."""
+        reported = self._reported
+        if reported is not None and (reported.prompt or reported.completion or not self._output.total()):
+            return reported, UsageSource.UPSTREAM
+        return self._estimate(self._output.total()), UsageSource.ESTIMATED
+
+    def fail(self, fault: Fault, request_id: str) -> bytes:
+        """Write the events that end the stream with an error: numbered on, with what is known of the response."""
+        numbers = _NUMBER.findall(self._last)
+        number = int(numbers[-1]) + 1 if numbers else 0
+        failed: dict[str, object] = {
+            **self._response,
+            "status": Status.FAILED,
+            "error": response_error(fault, request_id),
+        }
+        return error_event(fault, request_id, number) + event("response.failed", number + 1, response=failed) + DONE
+
+    @property
+    def _over(self) -> bool:
+        return self.ended or self.error is not None
+
+    def _handed(self, events: bytes) -> bytes:
+        self._unreadable = 0
+        self._last = events
+        self._output.add(events)
+        return events
+
+    def _read(self, piece: bytes) -> bytes:
+        if self._over:
+            return b""
+        if self._is_json is not False:
+            begun = self._begin(piece)
+            if begun is None:
+                return b""
+            piece = begun
+        out = self._taken(self._reader.feed(piece))
+        if self._reader.too_large and not self._over:
+            self.error = bad_answer("an event of its stream is too large")
+        return out
+
+    def _begin(self, piece: bytes) -> bytes | None:
+        """Keep what comes until its first character tells a stream from a body; return the beginning of a stream."""
+        self._start += piece
+        if len(self._start) > MAX_BODY:
+            self.error = bad_answer("it is no stream")
+        elif self._is_json is None and not piece.isspace() and not _BOM.startswith(self._start):
+            first = bytes(self._start).removeprefix(_BOM).lstrip()[:1]
+            if first == b"<":
+                self.error = bad_answer("it is a page of HTML")
+            elif first:
+                self._is_json = first in {b"{", b"["}
+        if self._is_json is not False:
+            return None
+        begun = bytes(self._start)
+        self._start.clear()
+        return begun
+
+    def _sendable(self, out: bytes) -> bytes:
+        """Hold back what comes before the first output; put it in front of the first that goes out."""
+        if not self.committed and not self.ended:
+            self._held.append(out)
+            return b""
+        self.committed = True
+        if self._held:
+            out = b"".join((*self._held, out))
+            self._held.clear()
+        return out
+
+    def _taken(self, events: list[Event]) -> bytes:
+        out = []
+        for one in events:
+            out.append(self._take(one))
+            if self._over:
+                break
+        return b"".join(out)
+
+    def _take(self, one: Event) -> bytes:
+        if one.error is not None:
+            self.error = UpstreamError(read_error(one.error))
+        if one.error is not None or one.data is None:
+            return b""
+        if one.data.startswith(b"[DONE]"):
+            return self._done()
+        if self.all_finished:
+            return b""
+        if self.committed and _is_plain(one.raw):
+            return self._handed(one.raw)
+        try:
+            return self._parsed(one, one.data.replace(b"\n", b" "))
+        except Malformed:
+            self.dropped += 1
+            self._unreadable += 1
+            if self._unreadable >= MAX_UNREADABLE:
+                self.error = bad_answer("its stream is not made of JSON events")
+            return b""
+
+    def _parsed(self, one: Event, data: bytes) -> bytes:
+        """Read one event and return it as the client gets it; b"" if it is an error."""
+        if not json.is_utf8(one.raw):
+            raise Malformed("it is not UTF-8")
+        fields, disguise = split(data)
+        name = _EVENT_LINE.search(one.raw)
+        kind = json.text_of(fields.get("type")) or ("" if name is None else name[1].decode())
+        if kind == "error" or error_in(fields) is not None:
+            self.error = failed_by(Raw(data))
+            return b""
+        if not json.is_null(fields.get("response")):
+            response = json.split_object(bytes(fields["response"]))
+            self._learn(response, disguise)
+            if kind == "response.failed":
+                self.error = failed_by(response.get("error"))
+                return b""
+            data = on_one_line(json.encode({**revealed(fields, disguise), "response": self._response}))
+        self._unreadable = 0  # only now: what is malformed may lie deep in the event
+        self.all_finished = kind in _ENDINGS
+        self.committed = self.committed or self.all_finished or kind.endswith(_OUTPUT)
+        written = (b"" if name is None else b"event: %b\n" % name[1]) + b"data: %b\n\n" % data
+        return self._handed(written)
+
+    def _learn(self, response: RawObject, disguise: Disguise | None) -> None:
+        usage = self._plan.usage_in(response)
+        if usage is not None and (usage.prompt or usage.completion or self._reported is None):
+            self._reported = usage
+        self.upstream_id = self.upstream_id or valid_id(response.get("id"))
+        self._response = self._plan.dress(response, disguise)
+
+    def _done(self) -> bytes:
+        if not self.all_finished:
+            detail = "the stream ended without response.completed"
+            self.error = UpstreamError(kind="upstream_truncated", detail=detail)
+            return b""
+        self.ended = True
+        return DONE
+
+
+def _is_plain(events: bytes) -> bool:
+    """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon."""
+    if _DELTA.fullmatch(events) is None and (
+        _CLEAN.fullmatch(events) is None or b'"response"' in events or not is_quiet(events)
+    ):
+        return False
+    return json.is_utf8(events)
