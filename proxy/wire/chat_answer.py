@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
+from proxy.wire.chat_message import leaves_as_it_came, split_message
+from proxy.wire.chat_text import says, text_in, text_of_details
 from proxy.wire.json import Malformed, RawObject
-from proxy.wire.scan import text_in
+from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in
 
 MAX_ID: Final = 128
@@ -27,7 +29,6 @@ _RENAMED: Final = {
     "guardrail_intervened": "content_filter",
 }  # fmt: skip
 _TEXT_FIELDS: Final = ("content", "refusal")
-_REASONING_FIELDS: Final = ("reasoning", "reasoning_content")
 _NULL: Final = Raw(b"null")
 _EMPTY_STRING: Final = Raw(b'""')
 _FUNCTION: Final = Raw(b'"function"')
@@ -37,6 +38,9 @@ class _PlainMessage(Struct):
     role: Literal["assistant"]
     content: Raw
     tool_calls: Raw = Raw()
+    reasoning: Raw = Raw()
+    reasoning_content: Raw = Raw()
+    reasoning_details: Raw = Raw()
 
 
 class _PlainChoice(Struct):
@@ -59,10 +63,16 @@ class ChatAnswer(Struct, frozen=True):
     upstream_id: str | None
     usage: Usage | None
     disguise: json.Disguise | None = None
+    unsplit: Raw | None = None
+    """The choices as they were before reasoning was taken out of them, where it was."""
+    stray_close_tags: int = 0
+    """Choices with a closing tag in their text and no block: the provider's template wrote the opening tag itself."""
+    reasoning_field: str | None = None
+    """The field in which the provider sent reasoning, if it did."""
 
     def output_bytes(self) -> int:
         """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names, arguments."""
-        choices = json.split_list(self.choices)
+        choices = json.split_list(self.choices if self.unsplit is None else self.unsplit)
         try:
             return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
         except Malformed:
@@ -70,15 +80,22 @@ class ChatAnswer(Struct, frozen=True):
 
 
 def read_answer(
-    body: bytes, *, new_id: Callable[[], str], strip_fields: Collection[str] = (), completion_from_total: bool = False
+    body: bytes,
+    *,
+    new_id: Callable[[], str],
+    strip_fields: Collection[str] = (),
+    completion_from_total: bool = False,
+    reasoning: ReasoningPlan = UNTOUCHED,
 ) -> ChatAnswer:
-    """Read a provider's body; raises `UpstreamError` if it is an error in a 200, or no completion at all."""
+    """Read a provider's body and put its messages into the form that `reasoning` wants; raises `UpstreamError` if it
+    is an error in a 200, or no completion at all.
+    """
     if not json.is_utf8(body):
         raise bad_answer("it is not UTF-8")
     fields, disguise = _split(json.without_bom(body).lstrip())
     try:
-        choices = _choices(fields.get("choices"), new_id)
-        usage = _usage(fields, completion_from_total=completion_from_total)
+        read = _choices(fields.get("choices"), new_id, reasoning, disguise)
+        choices, usage = read.choices, _usage(fields, completion_from_total=completion_from_total)
         if b'"usage"' in bytes(choices) or "x_groq" in fields:
             listed = json.split_list(choices)
             elsewhere, _ = take_usage(fields, listed, completion_from_total=completion_from_total)
@@ -87,7 +104,16 @@ def read_answer(
         raise bad_answer("its choices are not those of a chat completion") from None
     if strip_fields:
         fields = {name: value for name, value in fields.items() if name not in strip_fields}
-    answer = ChatAnswer(fields, choices, valid_id(fields.get("id")), usage, disguise)
+    answer = ChatAnswer(
+        fields,
+        choices,
+        valid_id(fields.get("id")),
+        usage,
+        disguise,
+        read.unsplit,
+        read.stray_close_tags,
+        read.reasoning_field,
+    )
     if usage is not None and usage.prompt == 0 and usage.completion == 0 and answer.output_bytes() > 0:
         return replace(answer, usage=None)
     return answer
@@ -190,24 +216,53 @@ def _split(body: bytes) -> tuple[RawObject, json.Disguise | None]:
     return fields, disguise
 
 
-def _choices(raw: Raw | None, new_id: Callable[[], str]) -> Raw:
+class _Read(Struct, frozen=True):
+    """The choices of an answer, as `ChatAnswer` has them."""
+
+    choices: Raw
+    unsplit: Raw | None = None
+    stray_close_tags: int = 0
+    reasoning_field: str | None = None
+
+
+def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, disguise: json.Disguise | None) -> _Read:
     """Normalise the choices; those of most servers need nothing and stay the bytes that came."""
     if raw is None:
         raise bad_answer("it holds no choices")
     try:
         plain = _plain_choices.decode(raw)
-        if plain and all(_is_plain(choice.message) for choice in plain):
-            return raw
+        if plain and all(_is_plain(choice.message, plan) for choice in plain):
+            return _Read(raw, reasoning_field=_field(plain[0].message.reasoning, plain[0].message.reasoning_content))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
     choices = [_choice(choice, new_id) for choice in json.split_list(raw)]
     if not choices:
         raise bad_answer("it holds no choices")
-    return Raw(json.encode(choices))
+    unsplit = Raw(json.encode(choices))
+    messages = [json.split_object(bytes(choice["message"])) for choice in choices]
+    field = _field(*(messages[0].get(name) for name in FIELDS))
+    if not plan.touches:
+        return _Read(unsplit, reasoning_field=field)
+    split = [split_message(message, plan, disguise) for message in messages]
+    for choice, message in zip(choices, split, strict=True):
+        choice["message"] = Raw(json.encode(message.fields))
+    return _Read(Raw(json.encode(choices)), unsplit, sum(message.stray_close_tag for message in split), field)
 
 
-def _is_plain(message: _PlainMessage) -> bool:
-    return bytes(message.content).startswith(b'"') and not bytes(message.tool_calls)
+def _is_plain(message: _PlainMessage, plan: ReasoningPlan) -> bool:
+    content = bytes(message.content)
+    if not content.startswith(b'"') or bytes(message.tool_calls):
+        return False
+    if not plan.touches:
+        return True
+    fields = (message.reasoning, message.reasoning_content, message.reasoning_details)
+    return not any(bytes(value) for value in fields) and leaves_as_it_came(content, plan)
+
+
+def _field(reasoning: Raw | None, reasoning_content: Raw | None) -> str | None:
+    """Name the field in which a provider sends reasoning, if it does."""
+    values = zip(FIELDS, (reasoning, reasoning_content), strict=True)
+    return next((name for name, value in values if value is not None and bytes(value) and says(value)), None)
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
@@ -238,13 +293,18 @@ def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
 
 def _message_bytes(message: RawObject) -> int:
     total = sum(_size(message.get(name)) for name in _TEXT_FIELDS)
-    total += next((size for name in _REASONING_FIELDS if (size := _size(message.get(name)))), 0)
+    total += next((size for name in FIELDS if (size := _size(message.get(name)))), 0) or _details_size(message)
     calls = message.get("tool_calls")
     for call in [] if json.is_null(calls) or calls is None else json.split_list(calls):
         if "function" in call:
             function = json.split_object(bytes(call["function"]))
             total += _size(function.get("name")) + _size(function.get("arguments"))
     return total
+
+
+def _details_size(message: RawObject) -> int:
+    details = message.get(DETAILS)
+    return 0 if details is None else len(text_of_details(json.decode(details)).encode())
 
 
 def _size(raw: Raw | None) -> int:

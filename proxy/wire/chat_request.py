@@ -5,18 +5,18 @@ that the client sent. Pure: bytes in, a value or a `Refusal` out.
 """
 
 import re
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Raw, Struct
 
 from proxy.errors import Refusal, invalid_request
+from proxy.providers import Provider, ReasoningHistory
 from proxy.usage import tokens_of
 from proxy.wire import json
+from proxy.wire.history import send_back
 from proxy.wire.json import Disguise, Malformed, RawObject
-
-if TYPE_CHECKING:
-    from proxy.providers import Provider
+from proxy.wire.reasoning import FIELDS, turns_thinking_off
 
 MAX_METADATA: Final = 16 * 1024
 MAX_CHOICES: Final = 128
@@ -107,6 +107,9 @@ class Dialect(Struct, frozen=True):
     takes_stream_options: bool
     max_tokens_name: str | None
     knows_developer: bool
+    history: ReasoningHistory
+    reasoning_field: str | None
+    """The field in which earlier reasoning is sent back; None: the one that the provider's answers use."""
     extra: RawObject
 
 
@@ -123,6 +126,10 @@ class ChatRequest(Struct, frozen=True):
     metadata: bytes | None
     ignored: tuple[str, ...]
     disguise: Disguise | None = None
+    reasoning_split: bool | None = None
+    """Whether the client wants reasoning apart from the answer; None: it does not say."""
+    thinking_off: bool = False
+    """It asks the model not to think."""
 
     @property
     def prompt_bytes(self) -> int:
@@ -172,10 +179,12 @@ def read_chat_request(body: bytes) -> ChatRequest:
         metadata=None if metadata == b"null" else disguise.take_off(metadata) if disguise else metadata,
         ignored=() if DROPPED.isdisjoint(fields) else tuple(name for name in fields if name in DROPPED),
         disguise=disguise,
+        reasoning_split=checked.reasoning_split,
+        thinking_off=turns_thinking_off(fields),
     )
 
 
-def dialect_of(provider: "Provider") -> Dialect:
+def dialect_of(provider: Provider) -> Dialect:
     """Read a provider's profile once."""
     return Dialect(
         dropped=DROPPED.union(provider.drop_params, _CONSUMED),
@@ -183,12 +192,19 @@ def dialect_of(provider: "Provider") -> Dialect:
         takes_stream_options=provider.stream_usage != "none",
         max_tokens_name=None if provider.max_tokens_param == "as_sent" else str(provider.max_tokens_param),
         knows_developer=provider.developer_role != "system",
+        history=provider.reasoning_history,
+        reasoning_field=provider.reasoning_field,
         extra={name: Raw(json.encode(value)) for name, value in provider.extra_body.items()},
     )
 
 
-def upstream_body(request: ChatRequest, upstream_model: str, dialect: Dialect) -> bytes:
-    """Write the body for one target: the client's bytes, less what it may not decide, plus what the provider needs."""
+def upstream_body(
+    request: ChatRequest, upstream_model: str, dialect: Dialect, reasoning_field: str | None = None
+) -> bytes:
+    """Write the body for one target: the client's bytes, less what it may not decide, plus what the provider needs.
+
+    `reasoning_field` is where the provider's own answers were seen to have their reasoning.
+    """
     dropped = dialect.dropped
     fields = {name: value for name, value in request.fields.items() if name not in dropped}
     fields["model"] = Raw(json.encode(upstream_model))
@@ -198,6 +214,10 @@ def upstream_body(request: ChatRequest, upstream_model: str, dialect: Dialect) -
         _rename_max_tokens(fields, dialect.max_tokens_name)
     if not dialect.knows_developer and b"developer" in bytes(fields["messages"]):
         fields["messages"] = _developer_to_system(bytes(fields["messages"]))
+    came = bytes(fields["messages"])
+    sent = send_back(came, dialect.history, dialect.reasoning_field or reasoning_field or FIELDS[0])
+    if sent is not came:
+        fields["messages"] = Raw(sent)
     if dialect.extra:
         fields.update(dialect.extra)
     body = json.encode(fields)

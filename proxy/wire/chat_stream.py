@@ -5,19 +5,23 @@ first ones, a finish reason, usage, an error) is parsed and written again. The r
 provider's bytes were cut. Pure: no clock, no I/O; the pump (`upstream/pump.py`) brings the bytes and the time.
 """
 
-import re
 from collections.abc import Callable, Collection
 from typing import Final
 
 from msgspec import Raw, Struct
 
+from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource
 from proxy.wire import json
-from proxy.wire.chat_answer import FAILED, created, finish_reason, read_answer, take_usage, valid_id
-from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, is_bare, says_something, set_role
+from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
+from proxy.wire.chat_chunk import choices_of_answer, event_of, is_bare
+from proxy.wire.chat_frames import Frames
+from proxy.wire.chat_handing import Handing
+from proxy.wire.chat_rewrite import Choice, ChunkWriter
 from proxy.wire.json import Disguise, Malformed, RawObject
-from proxy.wire.refusal import DONE
-from proxy.wire.scan import OutputCounter, TextEvent, is_plain
+from proxy.wire.reasoning import UNTOUCHED, Passing, ReasoningPlan
+from proxy.wire.refusal import DONE, error_event
+from proxy.wire.scan import OutputCounter, clean_event
 from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
@@ -38,13 +42,19 @@ class StreamPlan(Struct, frozen=True):
     continuous_usage: bool
     strip_fields: Collection[str]
     every_event: bool
-    """Parse each event: the provider's deltas are known to need repair."""
+    """Write every chunk anew: the provider's deltas are known to need repair, or the reader wants one form."""
     completion_from_total: bool
     now: int
     """Unix seconds, for chunks that do not say when they were created."""
     new_id: Callable[[], str]
     estimate: Callable[[int], Usage]
     """From the bytes that the model produced to the usage that is billed if the provider tells none."""
+    reasoning: ReasoningPlan = UNTOUCHED
+
+    @property
+    def reads_all(self) -> bool:
+        """True if every event has to be parsed, whatever is in it."""
+        return self.every_event or self.choices > 1 or self.continuous_usage or bool(self.strip_fields)
 
 
 class ChatStream:
@@ -55,31 +65,32 @@ class ChatStream:
     """
 
     __slots__ = (
-        "_created", "_finished", "_handing", "_held", "_is_json", "_model_there", "_model_written", "_no_stream",
-        "_output", "_plan", "_reader", "_reported", "_seen", "_shown_id", "_start", "_text_event", "_unreadable",
-        "all_finished", "committed", "ended", "error", "upstream_id",
+        "_answer", "_frames", "_handing", "_head", "_held", "_is_json", "_no_stream", "_output", "_plan", "_reader",
+        "_reported", "_start", "_unreadable", "_whole", "_writer", "all_finished", "committed", "dropped", "ended",
+        "error", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
         """Start before the provider's first byte."""
         self._plan = plan
         self._reader = EventReader()
-        self._output = OutputCounter()
+        self._output = OutputCounter(plan.reasoning.closing if plan.reasoning.touches else "")
+        # Tool calls that may also leave as they came are not repaired: half of a repair would be worse than none.
+        self._writer = ChunkWriter(plan.reasoning, plan.new_id, repairs=plan.reads_all or plan.reasoning.touches)
+        self._handing = Handing(plan.model, self._output)
+        self._frames = Frames(self._output)
+        self._head: RawObject = {}
         self._held: list[bytes] = []
         self._start = bytearray()
+        self._whole = False  # the answer has begun, and the next piece begins with an event
         self._is_json: bool | None = None
-        self._handing = False
-        self._model_there: bytes | None = None
-        self._model_written = b""
-        self._text_event: TextEvent | None = None
-        self._seen: set[int] = set()
-        self._finished: set[int] = set()
+        self._answer: ChatAnswer | None = None
         self._reported: Usage | None = None
         self._unreadable = 0
-        self._created = plan.now
         self._no_stream = False
-        self._shown_id: str | None = None
         self.upstream_id: str | None = None
+        self.dropped = 0
+        """Events that could not be read."""
         self.all_finished = False
         """Every choice has its finish reason: only usage can still follow."""
         self.committed = False
@@ -88,23 +99,12 @@ class ChatStream:
 
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
-        if self._handing and self.committed and self._reader.idle and self._is_plain(piece):
-            self._unreadable = 0
-            if self._model_there is None:
-                self._output.add(piece)
-                return piece
-            if piece.count(self._model_there) == piece.count(b"\n\n"):
-                self._output.add(piece)
-                return piece.replace(self._model_there, self._model_written)
-        return self._read(piece)
-
-    def _is_plain(self, piece: bytes) -> bool:
-        if self._text_event is not None and self._text_event.fits(piece):
-            return True
-        plain = is_plain(piece)
-        if plain and self._text_event is None:
-            self._text_event = TextEvent.like(piece)
-        return plain
+        if not self._whole:
+            return self._read(piece)
+        if (unread := self._unparsed(piece)) is not None:
+            return unread
+        event = clean_event(piece)
+        return self._read(piece) if event is None else self._sendable(self._counted(event))
 
     def commit(self) -> bytes:
         """Begin the answer although the model has said nothing yet; return what was held back."""
@@ -117,24 +117,22 @@ class ChatStream:
             return b""
         if self._is_json:
             return self._sendable(self._whole_answer())
-        self._handing = False  # what is left may be half an event, which has to be read to be told from a whole one
+        self._handing.allow(Passing.NOTHING)  # what is left may be half an event: it is read to be told from a whole
         out = self._taken(self._reader.end())
         if not self._over:
-            if self._seen and self._seen <= self._finished:
+            if self._writer.begun and not self._writer.unfinished:
                 out += self._close()
             else:
                 self.error = self._broken_off()
         return self._sendable(out)
 
-    def _broken_off(self) -> UpstreamError:
-        if self._no_stream:
-            return bad_answer("it is neither a stream nor JSON")
-        detail = "the stream ended without [DONE] or finish reason"
-        return UpstreamError(kind="upstream_truncated", detail=detail)
+    def flush(self) -> bytes:
+        """Return what the splitters hold back, because nothing will follow; empty when asked again."""
+        return self._chunks([[choice] for choice in self._writer.flush()])
 
-    @property
-    def _over(self) -> bool:
-        return self.ended or self.error is not None
+    def fail(self, fault: Fault, request_id: str) -> bytes:
+        """Return the last events of a stream that has begun and fails: what was held back, and the error."""
+        return self.flush() + error_event(fault, request_id)
 
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed: the provider's last word if it can be true, else the estimate of what it sent."""
@@ -142,6 +140,30 @@ class ChatStream:
         if reported is not None and (reported.prompt or reported.completion or not self._output.total()):
             return reported, UsageSource.UPSTREAM
         return self._plan.estimate(self._output.total()), UsageSource.ESTIMATED
+
+    @property
+    def stray_close_tags(self) -> int:
+        """How many choices have a closing tag in their text and no block of reasoning: its opening tag, it seems, was
+        written by the provider's template.
+        """
+        if self._answer is not None:
+            return self._answer.stray_close_tags
+        return len(self._output.closed().intersection(self._writer.blockless))
+
+    @property
+    def reasoning_field(self) -> str | None:
+        """The field in which the provider sent reasoning, as far as that was read."""
+        return self._writer.reasoning_field if self._answer is None else self._answer.reasoning_field
+
+    @property
+    def _over(self) -> bool:
+        return self.ended or self.error is not None
+
+    def _broken_off(self) -> UpstreamError:
+        if self._no_stream:
+            return bad_answer("it is neither a stream nor JSON")
+        detail = "the stream ended without [DONE] or finish reason"
+        return UpstreamError(kind="upstream_truncated", detail=detail)
 
     def _read(self, piece: bytes) -> bytes:
         if self._over:
@@ -154,7 +176,9 @@ class ChatStream:
         out = self._taken(self._reader.feed(piece))
         if self._reader.too_large and not self._over:
             self.error = bad_answer("an event of its stream is too large")
-        return self._sendable(out)
+        out = self._sendable(out)
+        self._whole = self.committed and self._reader.idle and not self._over
+        return out
 
     def _begin(self, piece: bytes) -> bytes | None:
         """Keep what comes until its first character tells a stream from one JSON body, and the body to its end; return
@@ -177,7 +201,8 @@ class ChatStream:
 
     def _sendable(self, out: bytes) -> bytes:
         """Hold back what comes before the first output; put it in front of the first that goes out."""
-        self._handing = self._handing and not self._over
+        if self._over:
+            self._whole = False
         if not self.committed and not (self.ended and self.error is None):
             self._held.append(out)
             return b""
@@ -185,7 +210,7 @@ class ChatStream:
         if self._held:
             out = b"".join((*self._held, out))
             self._held.clear()
-        return out
+        return out + self.flush() if self.error is not None else out
 
     def _taken(self, events: list[Event]) -> bytes:
         out = []
@@ -205,17 +230,25 @@ class ChatStream:
         self._no_stream = False
         if event.data.startswith(b"[DONE]"):
             return self._done()
-        self._output.add(event.raw if event.clean else b"data: " + event.data.replace(b"\n", b" ") + b"\n\n")
-        if self._handing and self.committed and event.clean and is_plain(event.raw):
-            self._unreadable = 0
-            if self._model_there is None:
-                return event.raw
-            if event.raw.count(self._model_there) == 1:
-                return event.raw.replace(self._model_there, self._model_written)
-        return self._parsed(event, event.data)
+        if self.committed and event.clean and (unread := self._unparsed(event.raw)) is not None:
+            return unread
+        return self._counted(event)
 
-    def _parsed(self, event: Event, data: bytes) -> bytes:
+    def _unparsed(self, events: bytes) -> bytes | None:
+        """Return what a client gets of whole events that need no parsing; None if they do."""
+        out = self._handing.hand(events)
+        if out is None:
+            out = self._frames.write(events)
+            if out is None:
+                return None
+            self._handing.allow(self._writer.passing)
+        self._unreadable = 0
+        return out
+
+    def _counted(self, event: Event) -> bytes:
         """Read one event and return it as the client gets it; b"" if nothing of it is for the client."""
+        data = event.data or b""
+        self._output.add(event.raw if event.clean else b"data: " + data.replace(b"\n", b" ") + b"\n\n")
         try:
             if not json.is_utf8(data):
                 raise Malformed("it is not UTF-8")  # noqa: TRY301
@@ -225,6 +258,7 @@ class ChatStream:
                 return b""
             written = self._written(event, fields, disguise)
         except Malformed:
+            self.dropped += 1
             self._unreadable += 1
             if self._unreadable >= MAX_UNREADABLE:
                 self.error = bad_answer("its stream is not made of JSON events")
@@ -235,121 +269,79 @@ class ChatStream:
     def _written(self, event: Event, fields: RawObject, disguise: Disguise | None) -> bytes:
         raw_choices = fields.get("choices")
         choices = [] if raw_choices is None or json.is_null(raw_choices) else json.split_list(raw_choices)
-        usage, had_usage = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
+        had_usage = b'"usage"' in event.raw and self._take_usage(fields, choices)
+        if had_usage and not (choices and self._plan.continuous_usage) and all(is_bare(choice) for choice in choices):
+            return b""
+        writer = self._writer
+        first = bool(choices) and not writer.begun
+        if not (self._head or self._begin_with(fields, first=first)):
+            return b""
+        written = writer.write(choices, disguise)
+        if written.failed is not None:
+            self.error = UpstreamError(detail=f"the stream ended with finish_reason {written.failed}")
+        if written.finishes:
+            self.all_finished = writer.all_finished(self._plan.choices)
+        if first and event.clean and not self._plan.reads_all and self._is_usual(fields):
+            self._handing.learn(event, fields, choices)
+        self._handing.allow(writer.passing)
+        for name in self._plan.strip_fields:
+            fields.pop(name, None)
+        fields.update(self._head)
+        if self.committed and event.clean and disguise is None and not had_usage:
+            self._frames.learn(event.raw, fields, choices, writer)
+        self.committed = self.committed or written.speaks
+        if self._output.looks_out and self._plan.choices == 1 and not writer.blockless:
+            self._output.look_no_more()
+        return self._chunks([[choice] for choice in written.choices] if choices else [[]], fields, disguise)
+
+    def _take_usage(self, fields: RawObject, choices: list[RawObject]) -> bool:
+        """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns
+        whether there was any.
+        """
+        usage, had = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):
             self._reported = usage
-        kept = self._plan.continuous_usage and choices
-        if had_usage and not kept and all(is_bare(choice) for choice in choices):
-            return b""
-        first = bool(choices) and not self._seen
-        if not self._begun(fields, first=first):
-            return b""
-        speaks = any(says_something(choice) for choice in choices)
-        stripped = [fields.pop(name, None) is not None for name in self._plan.strip_fields]
-        stamped = self._stamp(fields)
-        touched = [self._take_choice(choice) for choice in choices]
-        if self.error is not None:
-            return b""
-        if first and event.clean and stamped <= {"model"}:
-            self._learn(event)
-        if had_usage and self._plan.continuous_usage and usage is not None:
+        if usage is not None and choices and self._plan.continuous_usage:
             fields["usage"] = Raw(json.encode(usage.as_chat()))
-        if any(touched) or had_usage:
-            fields["choices"] = Raw(json.encode(choices))
-        self.committed = self.committed or speaks
-        if event.clean and not (had_usage or stamped or any(stripped) or any(touched)):
-            return event.raw
-        body = json.encode(fields)
-        return b"data: " + (disguise.take_off(body) if disguise else body) + b"\n\n"
+        return had
 
-    def _begun(self, fields: RawObject, *, first: bool) -> bool:
+    def _begin_with(self, fields: RawObject, *, first: bool) -> bool:
         """Take id and time of the stream from its first chunk; False for what comes before it and has no id."""
-        if self._shown_id is not None:
-            return True
-        self.upstream_id = valid_id(fields.get("id"))
-        if self.upstream_id is None and not first:
+        upstream_id = valid_id(fields.get("id"))
+        if upstream_id is None and not first:
             return False
-        self._shown_id = self.upstream_id or f"chatcmpl_{self._plan.new_id()}"
-        self._created = created(fields.get("created"), self._plan.now)
+        self._name(upstream_id, created(fields.get("created"), self._plan.now))
         return True
 
-    def _stamp(self, fields: RawObject) -> set[str]:
-        """Make sure that a chunk carries the five keys of every chunk, and the catalog's model name; returns the keys
-        that had to be set.
-        """
-        missing: dict[str, object] = {}
-        if self.upstream_id is None or valid_id(fields.get("id")) is None:
-            missing["id"] = self._shown_id
-        if json.text_of(fields.get("object")) != "chat.completion.chunk":
-            missing["object"] = "chat.completion.chunk"
-        if created(fields.get("created"), 0) == 0:
-            missing["created"] = self._created
-        if json.text_of(fields.get("model")) != self._plan.model:
-            missing["model"] = self._plan.model
-        if json.is_null(fields.get("choices")):
-            missing["choices"] = []
-        fields.update({name: Raw(json.encode(value)) for name, value in missing.items()})
-        return set(missing)
+    def _name(self, upstream_id: str | None, created_at: int) -> None:
+        """Fix what is the same in all chunks."""
+        self.upstream_id = upstream_id
+        head = {
+            "id": upstream_id or f"chatcmpl_{self._plan.new_id()}",
+            "object": "chat.completion.chunk",
+            "created": created_at,
+            "model": self._plan.model,
+        }
+        self._head = {name: Raw(json.encode(value)) for name, value in head.items()}
 
-    def _take_choice(self, choice: RawObject) -> bool:
-        """Note what a choice of a chunk means; returns whether it was changed."""
-        changed = self._noted(choice)
-        self.all_finished = self._seen <= self._finished and len(self._finished) >= self._plan.choices
-        return changed
-
-    def _noted(self, choice: RawObject) -> bool:
-        index = index_of(choice)
-        changed = set_role(choice, first=index not in self._seen)
-        if "index" not in choice:
-            choice["index"] = Raw(b"0")
-            changed = True
-        self._seen.add(index)
-        word = json.text_of(choice.get("finish_reason"))
-        if not word:
-            if word is not None:  # some servers send an empty one in every chunk
-                choice["finish_reason"] = Raw(b"null")
-            return changed or word is not None
-        reason = finish_reason(choice.get("finish_reason"), has_tool_calls=False)
-        if reason in FAILED:
-            self.error = UpstreamError(detail=f"the stream ended with finish_reason {reason}")
-        self._finished.add(index)
-        if reason == word:
-            return changed
-        choice["finish_reason"] = Raw(json.encode(reason))
-        return True
-
-    def _learn(self, event: Event) -> None:
-        """Decide from the first chunk how the others are treated: as they are, with the model swapped, or each
-        parsed.
-        """
-        plan = self._plan
-        chunk = _split(event.data or b"")[0]
-        if plan.every_event or plan.choices > 1 or plan.continuous_usage or plan.strip_fields:
-            return
-        shown = bytes(chunk.get("model", b""))
-        if not shown or any("index" not in choice for choice in json.split_list(chunk["choices"])):
-            return
-        if shown != json.encode(plan.model):
-            there = re.search(rb'"model"\s*:\s*' + re.escape(shown), event.raw)
-            if there is None or event.raw.count(there[0]) != 1:
-                return
-            self._model_there = there[0]
-            self._model_written = there[0].removesuffix(shown) + json.encode(plan.model)
-        self._handing = True
+    def _is_usual(self, fields: RawObject) -> bool:
+        """Tell whether nothing of a chunk's head has to change but the model's name."""
+        return all(fields.get(name) == value for name, value in self._head.items() if name != "model")
 
     def _done(self) -> bytes:
-        if not self._seen:
+        if not self._writer.begun:
             self.error = bad_answer("its stream holds no choices")
             return b""
         reason = finish_reason(None, has_tool_calls=self._output.has_tool_calls())
-        missing = sorted(self._seen - self._finished)
-        chunks = [self._chunk([{"index": index, "delta": {}, "finish_reason": reason}]) for index in missing]
-        self._finished |= self._seen
-        return b"".join(chunks) + self._close()
+        missing = [choice for index in self._writer.unfinished for choice in self._writer.finish(index, reason)]
+        return self._chunks([[choice] for choice in missing]) + self._close()
 
     def _close(self) -> bytes:
         self.ended = True
-        return (self._chunk([], self.usage()[0]) if self._plan.include_usage else b"") + DONE
+        out = self.flush()
+        if self._plan.include_usage:
+            out += event_of({**self._head, "choices": [], "usage": self.usage()[0].as_chat()})
+        return out + DONE
 
     def _whole_answer(self) -> bytes:
         """Turn one JSON body, sent although a stream was asked for, into a stream; sets `error` if it is one."""
@@ -360,29 +352,30 @@ class ChatStream:
                 new_id=plan.new_id,
                 strip_fields=plan.strip_fields,
                 completion_from_total=plan.completion_from_total,
+                reasoning=plan.reasoning,
             )
+            self._output.add_bytes(answer.output_bytes())
         except UpstreamError as error:
             self.error = error
             return b""
-        self.upstream_id = answer.upstream_id
-        self._shown_id = answer.upstream_id or f"chatcmpl_{plan.new_id()}"
-        self._created = created(answer.fields.get("created"), plan.now)
+        self._answer = answer
         self._reported = answer.usage
-        self._seen = self._finished = {index_of(choice) for choice in json.split_list(answer.choices)}
+        self._name(answer.upstream_id, created(answer.fields.get("created"), plan.now))
         self.all_finished = True
-        chunks = chunks_of_answer(answer, self._chunk)
-        self._output.add(b"".join(chunks))
-        return b"".join(chunks) + self._close()
+        written = ChunkWriter(UNTOUCHED, plan.new_id, repairs=True).write(choices_of_answer(answer))
+        return self._chunks([[choice] for choice in written.choices], disguise=answer.disguise) + self._close()
 
-    def _chunk(self, choices: list[dict[str, object]], usage: Usage | None = None) -> bytes:
-        chunk: dict[str, object] = {
-            "id": self._shown_id,
-            "object": "chat.completion.chunk",
-            "created": self._created,
-            "model": self._plan.model,
-            "choices": choices,
-        }
-        return event_of(chunk if usage is None else {**chunk, "usage": usage.as_chat()})
+    def _chunks(
+        self, choices: list[list[Choice]], fields: RawObject | None = None, disguise: Disguise | None = None
+    ) -> bytes:
+        """Write a chunk around each list of choices; what else it holds is in `fields`."""
+        chunk: dict[str, object] = {**(self._head if fields is None else fields)}
+        out = []
+        for listed in choices:
+            chunk["choices"] = listed
+            body = json.encode(chunk)
+            out.append(b"data: %b\n\n" % (disguise.take_off(body) if disguise else body))
+        return b"".join(out)
 
 
 def _split(data: bytes) -> tuple[RawObject, Disguise | None]:

@@ -11,11 +11,15 @@ import msgspec
 from msgspec import Struct
 
 from proxy.wire import json
+from proxy.wire.chat_text import text_in, text_of_details
 from proxy.wire.json import Malformed
+from proxy.wire.sse import MAX_EVENT, Event
 
 FOLD_AT: Final = 16 * 1024
 """How many bytes of unread events are kept before they are counted and let go: the most that a stream holds for this.
 """
+_CR: Final = ord("\r")
+"""As a number, which is found in bytes faster than bytes are."""
 
 
 def is_plain(piece: bytes) -> bool:
@@ -24,10 +28,23 @@ def is_plain(piece: bytes) -> bool:
         piece.startswith(b"data: {")
         and piece.endswith(b"}\n\n")
         and piece.count(b"\n") == 2 * piece.count(b"}\n\ndata: {") + 2
-        and b"\r" not in piece
+        and _CR not in piece
         and is_quiet(piece)
         and json.is_utf8(piece)
     )
+
+
+def clean_event(piece: bytes) -> Event | None:
+    """Return the event of a piece that is one whole `data: {…}` event in LF form; else None."""
+    if (
+        piece.startswith(b"data: {")
+        and piece.endswith(b"}\n\n")
+        and piece.count(b"\n") == 2  # noqa: PLR2004 - one event
+        and _CR not in piece
+        and len(piece) <= MAX_EVENT
+    ):
+        return Event(piece, piece[6:-2], clean=True)
+    return None
 
 
 def is_quiet(events: bytes) -> bool:
@@ -40,55 +57,68 @@ def is_quiet(events: bytes) -> bool:
     )
 
 
+def holds_no_reasoning(events: bytes) -> bool:
+    """Tell whether plain events hold reasoning in no field and content as text alone, and begin no tool call."""
+    return (
+        _in_no_other_field(events)
+        and _are_all(events, b'"reasoning"', _NO_REASONING)
+        and _are_all(events, b'"content"', _TEXTS)
+        and _begin_no_call(events)
+    )
+
+
+def holds_only_reasoning(events: bytes) -> bool:
+    """Tell whether the field `reasoning` is all that plain events say, or a tool call that goes on."""
+    return (
+        _in_no_other_field(events)
+        and _are_all(events, b'"reasoning"', _REASONINGS)
+        and _are_all(events, b'"content"', _NO_TEXTS)
+        and _begin_no_call(events)
+    )
+
+
+_NO_REASONING: Final = (b'"reasoning":null', b'"reasoning": null')
+_REASONINGS: Final = (b'"reasoning":"', b'"reasoning": "', *_NO_REASONING)
+_NO_TEXTS: Final = (b'"content":null', b'"content": null', b'"content":""', b'"content": ""')
+_TEXTS: Final = (b'"content":"', b'"content": "', b'"content":null', b'"content": null')
+_NO_CALLS: Final = (b'"tool_calls":null', b'"tool_calls": null', b'"tool_calls":[]', b'"tool_calls": []')
+
+
+def _in_no_other_field(events: bytes) -> bool:
+    return b'"reasoning_content"' not in events and b'"reasoning_details"' not in events
+
+
+def _are_all(events: bytes, key: bytes, forms: tuple[bytes, ...]) -> bool:
+    """Tell whether everything that begins like `key` has one of the forms."""
+    left = events.count(key)
+    for form in forms:
+        if not left:
+            return True
+        left -= events.count(form)
+    return not left
+
+
+def _begin_no_call(events: bytes) -> bool:
+    """Tell whether there are no tool calls, or in a single event one that goes on in the form that clients get."""
+    if _are_all(events, b'"tool_calls"', _NO_CALLS):
+        return True
+    return (
+        events.count(b"\n\n") == 1
+        and b'"name"' not in events
+        and b'"type"' not in events
+        and events.count(b'"tool_calls":[{"index":') == 1
+        and events.count(b'"arguments":"') == 1
+        and events.count(b'"function":{') == 1
+        and events.count(b'"index":') == 2  # noqa: PLR2004 - the choice's and the call's
+        and events.count(b'"id"') == 1
+    )
+
+
 def _all_null(events: bytes, key: bytes) -> bool:
     times = events.count(key)
     return times == events.count(key + b":null") or times == events.count(key + b":null") + events.count(
         key + b": null"
     )
-
-
-_TEXT: Final = b'"content":"'
-
-
-class TextEvent:
-    """The form of one stream's text events: from one to the next nothing differs but the text.
-
-    An event that begins and ends like one that was looked at, with no quotation mark and no line end between, can hold
-    nothing to act upon: telling that takes a fifth of the search for needles.
-    """
-
-    __slots__ = ("_before", "_behind", "_least")
-
-    def __init__(self, before: bytes, behind: bytes) -> None:
-        """Know the form by what stands before and behind the text."""
-        self._before = before
-        self._behind = behind
-        self._least = len(before) + len(behind)
-
-    @classmethod
-    def like(cls, event: bytes) -> "TextEvent | None":
-        """Learn the form from a plain event; None if its text cannot be told apart."""
-        start = event.find(_TEXT)
-        if start < 0 or event.count(_TEXT) > 1 or event.count(b"\n") != 2:  # noqa: PLR2004 - one event
-            return None
-        start += len(_TEXT)
-        end = event.find(b'"', start)
-        return None if end < 0 or b"\\" in event[start:end] else cls(event[:start], event[end:])
-
-    def fits(self, piece: bytes) -> bool:
-        """Tell whether a piece is one event of this form."""
-        if len(piece) < self._least or not (piece.startswith(self._before) and piece.endswith(self._behind)):
-            return False
-        text = piece[len(self._before) : len(piece) - len(self._behind)]
-        return b'"' not in text and b"\n" not in text and b"\r" not in text and json.is_utf8(text)
-
-
-def text_in(value: object) -> str | None:
-    """Return a text, or what the parts of a list say (Mistral's models reason in such parts); None for all else."""
-    if isinstance(value, str):
-        return value
-    parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
-    return "".join(text_in(part.get("text")) or text_in(part.get("thinking")) or "" for part in parts) or None
 
 
 class _Called(Struct):
@@ -104,12 +134,14 @@ class _Delta(Struct):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
+    reasoning_details: list[object] | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
 
 
 class _Choice(Struct):
     delta: _Delta | None = None
+    index: int = 0
 
 
 class _Chunk(Struct):
@@ -124,11 +156,16 @@ class OutputCounter:
     end.
     """
 
-    __slots__ = ("_bytes", "_kept", "_kept_size", "_tool_calls")
+    __slots__ = ("_bytes", "_closed", "_closing", "_kept", "_kept_size", "_tails", "_tool_calls", "looks_out")
 
-    def __init__(self) -> None:
-        """Start at nothing."""
+    def __init__(self, closing: str = "") -> None:
+        """Start at nothing; `closing` is a tag to look out for in the content."""
         self._bytes = 0
+        self._closing = closing
+        self.looks_out = bool(closing)
+        """The content of every event has to be seen, not just counted."""
+        self._closed: set[int] = set()
+        self._tails: dict[int, str] = {}
         self._tool_calls = False
         self._kept: list[bytes] = []
         self._kept_size = 0
@@ -139,6 +176,19 @@ class OutputCounter:
         self._kept_size += len(events)
         if self._kept_size > FOLD_AT:
             self._fold()
+
+    def add_bytes(self, number: int) -> None:
+        """Count output whose size is known."""
+        self._bytes += number
+
+    def look_no_more(self) -> None:
+        """Forget the tag: it has its place in this stream."""
+        self.looks_out = False
+
+    def closed(self) -> set[int]:
+        """Return the choices in whose content the tag has come."""
+        self._fold()
+        return self._closed
 
     def total(self) -> int:
         """Return the UTF-8 bytes of text, reasoning (one field), tool names and arguments so far."""
@@ -164,9 +214,19 @@ class OutputCounter:
             for choice in chunk.choices or ():
                 if choice.delta is not None:
                     self._count(choice.delta)
+                    if self.looks_out and choice.delta.content:
+                        self._look(choice.index, choice.delta.content)
+
+    def _look(self, index: int, content: str) -> None:
+        content = self._tails.get(index, "") + content
+        if self._closing in content:
+            self._closed.add(index)
+        self._tails[index] = content[max(0, len(content) - len(self._closing) + 1) :]
 
     def _count(self, delta: _Delta) -> None:
         self._bytes += _size(delta.content) + _size(delta.reasoning or delta.reasoning_content) + _size(delta.refusal)
+        if delta.reasoning_details and not (delta.reasoning or delta.reasoning_content):
+            self._bytes += _size(text_of_details(delta.reasoning_details))
         for call in delta.tool_calls or ():
             self._tool_calls = True
             if call.function is not None:
@@ -188,8 +248,14 @@ def _forgiving(line: bytes) -> _Chunk | None:
     choices = value.get("choices") if isinstance(value, dict) else None
     if not isinstance(choices, list):
         return None
-    deltas = [choice.get("delta") for choice in choices if isinstance(choice, dict)]
-    return _Chunk([_Choice(_readable(delta)) for delta in deltas if isinstance(delta, dict)])
+    read = [(choice.get("delta"), choice.get("index")) for choice in choices if isinstance(choice, dict)]
+    return _Chunk(
+        [
+            _Choice(_readable(delta), index if isinstance(index, int) else 0)
+            for delta, index in read
+            if isinstance(delta, dict)
+        ]
+    )
 
 
 def _readable(delta: dict[str, object]) -> _Delta:
@@ -201,4 +267,5 @@ def _readable(delta: dict[str, object]) -> _Delta:
         for function in functions
         if isinstance(function, dict)
     ]
-    return _Delta(**texts, tool_calls=called or None)
+    details = delta.get("reasoning_details")
+    return _Delta(**texts, reasoning_details=details if isinstance(details, list) else None, tool_calls=called or None)

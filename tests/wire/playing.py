@@ -5,9 +5,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
+from proxy.providers import ReasoningStyle
 from proxy.usage import Usage, UsageSource, tokens_of
 from proxy.wire.chat_stream import ChatStream, StreamPlan
+from proxy.wire.reasoning import UNTOUCHED, ReasoningMode, ReasoningPlan
 
 CATALOG = "aion-labs/aion-2.0"
 PROMPT = 7
@@ -50,9 +53,18 @@ class Played:
     usage: Usage
     source: UsageSource
     upstream_id: str | None
+    stray: int = 0
+    """Choices with a closing tag that belongs to no block."""
 
 
-def plan(*, model: str = CATALOG, choices: int = 1, strip: tuple[str, ...] = (), **asked: bool) -> StreamPlan:
+def plan(
+    *,
+    model: str = CATALOG,
+    choices: int = 1,
+    strip: tuple[str, ...] = (),
+    reasoning: ReasoningPlan = UNTOUCHED,
+    **asked: bool,
+) -> StreamPlan:
     return StreamPlan(
         model=model,
         choices=choices,
@@ -64,7 +76,12 @@ def plan(*, model: str = CATALOG, choices: int = 1, strip: tuple[str, ...] = (),
         now=NOW,
         new_id=lambda: NEW_ID,
         estimate=lambda output: Usage(PROMPT, tokens_of(output)),
+        reasoning=reasoning,
     )
+
+
+def split(style: str = "auto", mode: str = "split") -> ReasoningPlan:
+    return ReasoningPlan(ReasoningMode(mode), ReasoningStyle(style), "<think>", "</think>")
 
 
 def play(pieces: Iterable[bytes], planned: StreamPlan) -> Played:
@@ -74,10 +91,12 @@ def play(pieces: Iterable[bytes], planned: StreamPlan) -> Played:
     out += stream.end()
     usage, source = stream.usage()
     error = None if stream.error is None else (stream.error.kind, stream.error.status, stream.error.body.message)
-    return Played(out, stream.ended, stream.committed, error, usage, source, stream.upstream_id)
+    return Played(
+        out, stream.ended, stream.committed, error, usage, source, stream.upstream_id, stream.stray_close_tags
+    )
 
 
-def play_recorded(recorded: Recorded, pieces: Iterable[bytes] | None = None, **asked: bool) -> Played:
+def play_recorded(recorded: Recorded, pieces: Iterable[bytes] | None = None, **asked: Any) -> Played:
     planned = plan(choices=recorded.choices, strip=recorded.strip, **asked)
     return play([recorded.sent] if pieces is None else pieces, planned)
 

@@ -8,8 +8,8 @@ from playing import NEW_ID
 
 from proxy.usage import Usage
 from proxy.wire.chat_answer import read_answer, take_usage
-from proxy.wire.chat_chunk import chunks_of_answer, event_of, index_of, says_something, set_role
-from proxy.wire.json import RawObject, split_list, split_object
+from proxy.wire.chat_chunk import choices_of_answer, event_of, index_of, is_bare
+from proxy.wire.json import RawObject, encode, split_list, split_object
 
 COUNTS = '{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}'
 
@@ -27,29 +27,17 @@ def test_an_event_is_one_line_and_a_blank_one():
     assert event_of({"a": "x\ny", "b": Raw(b"1.0")}) == b'data: {"a":"x\\ny","b":1.0}\n\n'
 
 
-@pytest.mark.parametrize(
-    "delta",
-    ['{"content":"a"}', '{"content":" "}', '{"reasoning":"a"}', '{"reasoning_content":"a"}', '{"refusal":"a"}',
-     '{"tool_calls":[{"index":0}]}', '{"function_call":{"name":"f"}}', '{"reasoning_details":[{"index":0}]}',
-     '{"audio":{"data":""}}', '{"content":[{"type":"text","text":"a"}]}'],
-)  # fmt: skip
-def test_output_of_any_kind_says_something(delta: str):
-    assert says_something(choice(delta))
+@pytest.mark.parametrize("delta", ["{}", "null", '{"role":"assistant"}', '{"role":null,"content":"","tool_calls":[]}'])
+def test_a_choice_with_an_empty_delta_is_bare(delta: str):
+    assert is_bare(choice(delta))
+    assert is_bare(choice(delta, '""'))
+    assert not is_bare(choice(delta, '"stop"'))
+    assert is_bare({})
 
 
-@pytest.mark.parametrize(
-    "delta",
-    ["{}", "null", '{"role":"assistant"}', '{"content":""}', '{"content":null,"reasoning":null,"tool_calls":null}',
-     '{"tool_calls":[],"reasoning_content":"","refusal":null}', '{"unknown":"a"}'],
-)  # fmt: skip
-def test_a_role_alone_or_empty_output_says_nothing(delta: str):
-    assert not says_something(choice(delta))
-    assert not says_something(choice(delta, '""'))
-    assert says_something(choice(delta, '"stop"'))
-
-
-def test_a_choice_without_a_delta_says_nothing():
-    assert not says_something(split_object(b'{"index":0}'))
+@pytest.mark.parametrize("delta", ['{"content":" "}', '{"reasoning":"a"}', '{"images":["i"]}', '{"unknown":0}'])
+def test_a_choice_that_says_anything_is_not_bare(delta: str):
+    assert not is_bare(choice(delta))
 
 
 @pytest.mark.parametrize(
@@ -95,38 +83,17 @@ def test_usage_that_cannot_be_read_is_cut_out_all_the_same(broken: str):
     assert "usage" not in fields
 
 
-@pytest.mark.parametrize(
-    ("delta", "first", "expected"),
-    [
-        ('{"content":"a"}', True, '{"role":"assistant","content":"a"}'),
-        ('{"content":"a"}', False, None),
-        ('{"role":"assistant","content":"a"}', True, None),
-        ('{"role":"assistant","content":"a"}', False, '{"content":"a"}'),
-        ('{"role":null,"content":"a"}', True, '{"role":"assistant","content":"a"}'),
-        ('{"role":null,"content":"a"}', False, '{"content":"a"}'),
-        ('{"content":"a","role":"model"}', True, '{"role":"assistant","content":"a"}'),
-        ("{}", True, '{"role":"assistant"}'),
-        ("null", True, '{"role":"assistant"}'),
-        ("{}", False, None),
-    ],
-)
-def test_a_role_stands_in_the_first_chunk_of_a_choice_alone(delta: str, first: bool, expected: str | None):
-    changed = choice(delta)
-    assert set_role(changed, first=first) is (expected is not None)
-    assert bytes(changed["delta"]) == (expected or delta).encode()
-
-
-def test_a_whole_answer_becomes_two_chunks_a_choice():
+def test_a_whole_answer_has_its_choices_as_a_chunk_has_them_and_its_calls_numbered():
+    call = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
     body = (
         '{"choices":[{"index":0,"message":{"role":"assistant","content":"a","reasoning":"b"},"finish_reason":"stop",'
-        '"logprobs":{"content":[]}},{"index":1,"message":{"role":"assistant","content":"c"},"finish_reason":"length"}]}'
+        '"logprobs":{"content":[]}},{"index":1,"message":{"role":"assistant","content":null,"tool_calls":'
+        f'[{call},{call}]}},"finish_reason":"tool_calls"}}]}}'
     )
     answer = read_answer(body.encode(), new_id=lambda: NEW_ID)
-    choices = [json.loads(made)[0] for made in chunks_of_answer(answer, lambda choices: event_of(choices)[6:])]
-    assert choices == [
+    assert json.loads(encode(choices_of_answer(answer))) == [
         {"index": 0, "delta": {"role": "assistant", "content": "a", "reasoning": "b"}, "logprobs": {"content": []},
-         "finish_reason": None},
-        {"index": 0, "delta": {}, "finish_reason": "stop"},
-        {"index": 1, "delta": {"role": "assistant", "content": "c"}, "finish_reason": None},
-        {"index": 1, "delta": {}, "finish_reason": "length"},
+         "finish_reason": "stop"},
+        {"index": 1, "delta": {"role": "assistant", "content": None, "tool_calls": [
+            {"index": number, **json.loads(call)} for number in (0, 1)]}, "finish_reason": "tool_calls"},
     ]  # fmt: skip

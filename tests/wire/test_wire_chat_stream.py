@@ -3,6 +3,7 @@
 Whole streams, and where they may be cut, are the matter of `test_wire_recorded_streams.py`.
 """
 
+import json
 import re
 
 import pytest
@@ -11,6 +12,8 @@ from playing import (
     NEW_ID,
     NOW,
     PROMPT,
+    arguments_in,
+    choices_in,
     chunks_in,
     event_by_event,
     in_pieces_of,
@@ -124,7 +127,7 @@ def test_nothing_is_sent_before_the_first_output():
     assert not stream.committed
     out = stream.feed(lines(same_model('{"content":"a"}')))
     assert stream.committed
-    assert len(chunks_in(out)) == 3
+    assert [chunk["choices"][0]["delta"] for chunk in chunks_in(out)] == [json.loads(ROLE), {"content": "a"}]
 
 
 @pytest.mark.parametrize(
@@ -323,9 +326,14 @@ def test_a_whole_completion_becomes_two_chunks_a_choice():
 def test_tool_calls_of_a_whole_completion_are_numbered():
     call = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
     body = COMPLETION.replace('"content":"All at once"', f'"content":null,"tool_calls":[{call},{call}]')
-    delta = chunks_in(play([body.encode()], plan()).out)[0]["choices"][0]["delta"]
-    assert [made["index"] for made in delta["tool_calls"]] == [0, 1]
-    assert "content" not in delta
+    chunks = chunks_in(play([body.encode()], plan()).out)
+    assert arguments_in(chunks) == {(0, 0): "{}", (0, 1): "{}"}
+    assert not any("content" in choice["delta"] for choice in choices_in(chunks))
+
+
+def test_a_whole_completion_with_half_a_surrogate_pair_keeps_it():
+    body = COMPLETION.replace("All at once", r"\ud83d")
+    assert rb'"content":"\ud83d"' in play([body.encode()], plan()).out
 
 
 def test_a_whole_body_is_waited_for_and_only_then_answered():

@@ -144,11 +144,37 @@ def test_nothing_depends_on_where_the_bytes_are_cut(recorded: Recorded, places: 
 
 @complete
 def test_parsing_every_event_changes_no_meaning(recorded: Recorded):
-    """A provider whose deltas need repair is read event by event; clients see the same chunks."""
+    """A provider whose deltas need repair is read event by event; clients join the same texts and calls."""
     read = play_recorded(recorded, every_event=True)
     handed = play_recorded(recorded)
-    assert chunks_in(read.out) == chunks_in(handed.out)
+    for joined_text in (
+        lambda chunks: joined(chunks, "content"),
+        lambda chunks: joined(chunks, "reasoning", "reasoning_content"),
+        arguments_in,
+    ):
+        assert joined_text(chunks_in(read.out)) == joined_text(chunks_in(handed.out))
     assert (read.usage, read.source) == (handed.usage, handed.source)
+
+
+@every
+def test_every_chunk_that_is_written_anew_is_in_the_one_form(recorded: Recorded):
+    begun: dict[int, set[int]] = {}
+    for chunk in chunks_in(play_recorded(recorded, every_event=True, include_usage=True).out):
+        if not chunk["choices"]:
+            continue
+        [choice] = chunk["choices"]
+        delta, index = choice["delta"], choice["index"]
+        assert ("role" in delta) is (index not in begun)
+        known = begun.setdefault(index, set())
+        assert len(delta.keys() & {"reasoning", "reasoning_content", "content", "refusal", "tool_calls"}) <= 1
+        assert not (choice["finish_reason"] and delta)
+        for call in delta.get("tool_calls", ()):
+            assert len(delta["tool_calls"]) == 1
+            first = call["index"] not in known
+            assert set(call) == ({"index", "id", "type", "function"} if first else {"index", "function"})
+            assert set(call["function"]) == ({"name", "arguments"} if first else {"arguments"})
+            assert not (first and call["function"]["arguments"])
+            known.add(call["index"])
 
 
 DAMAGE = st.tuples(

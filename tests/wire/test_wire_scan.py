@@ -5,10 +5,18 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from provider_events import ROLE, lines, same_model, spaced
+from provider_events import ROLE, lines, openai, same_model, spaced
 
 from proxy.wire import scan
-from proxy.wire.scan import FOLD_AT, OutputCounter, TextEvent, is_plain, is_quiet
+from proxy.wire.scan import (
+    FOLD_AT,
+    OutputCounter,
+    clean_event,
+    holds_no_reasoning,
+    holds_only_reasoning,
+    is_plain,
+    is_quiet,
+)
 from proxy.wire.sse import EventReader
 
 PLAIN = same_model('{"content":"a"}')
@@ -88,48 +96,68 @@ def test_quiet_is_asked_of_every_event_of_a_row():
     assert not is_quiet(lines(PLAIN, same_model("{}", '"stop"'), PLAIN))
 
 
-TEXTS = st.lists(
-    st.sampled_from([b"a", b"\xc3\xa9", b"\\", b'"', b'\\"', b"\n", b"\r", b"}", b"}\n\n", b"[DONE]", b'"usage":{',
-                     b"null"]),
-    max_size=5,
-).map(b"".join)  # fmt: skip
-FRAMES = st.sampled_from(
+@pytest.mark.parametrize(
+    ("delta", "none", "only"),
     [
-        (b'data: {"choices":[{"delta":{"content":"', b'"},"finish_reason":null}]}\n\n'),
-        (b'data: {"content":"', b'"}\n\n'),
-        (b'data: {"content":"', b"}\n\n"),
-        (b'data: {"x":"\\"content\\":","content":"', b'"}\n\n'),
-        (b'data: {"a":{"content":"x"},"b":{"content":"', b'"}}\n\n'),
-        (b'data: {"reasoning":"', b'"}\n\n'),
-    ]
+        ('{"content":"a"}', True, False),
+        ('{"content":null}', True, True),
+        ('{"content": "a"}', True, False),
+        ('{"content":""}', True, True),
+        ('{"content":"a","reasoning":null}', True, False),
+        ('{"content":"a","reasoning":"b"}', False, False),
+        ('{"reasoning":"a"}', False, True),
+        ('{"reasoning": "a","content": ""}', False, True),
+        ('{"reasoning":"a","content":null,"tool_calls":[]}', False, True),
+        ('{"reasoning":["a"]}', False, False),
+        ('{"content":"a","reasoning_content":null}', False, False),
+        ('{"reasoning_content":"a"}', False, False),
+        ('{"reasoning":"a","reasoning_details":[]}', False, False),
+        ('{"content":[{"type":"text","text":"a"}]}', False, False),
+        ('{"content":{"a":1}}', False, False),
+        (r'{"content":"\"reasoning\":1 \"tool_calls\":[]"}', True, False),
+        ('{"content":"a","tool_calls":null}', True, False),
+        (r'{"tool_calls":[{"index":0,"function":{"arguments":"\"name\":"}}]}', True, True),
+        ('{"tool_calls":[{"index":0,"function":{"arguments":"a"}},{"index":1,"function":{"arguments":"b"}}]}', False,
+         False),
+        ('{"tool_calls":[{"index":0,"id":"c","function":{"arguments":"a"}}]}', False, False),
+        ('{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"a"}}]}', False, False),
+        ('{"tool_calls":[{"index":0,"type":"function","function":{"arguments":"a"}}]}', False, False),
+        ('{"tool_calls":[{"function":{"arguments":"a"}}]}', False, False),
+        ('{"tool_calls":[{"index":0,"function":{"arguments":{}}}]}', False, False),
+        ('{"tool_calls":[{"index":0}]}', False, False),
+    ],
+)  # fmt: skip
+def test_what_plain_events_say_is_told_by_their_keys(delta: str, none: bool, only: bool):
+    event, calls = lines(same_model(delta)), '"tool_calls":[{' in delta
+    assert (holds_no_reasoning(event), holds_only_reasoning(event)) == (none, only)
+    assert holds_no_reasoning(event + lines(PLAIN)) is (none and not calls)
+    assert holds_only_reasoning(event + lines(same_model('{"reasoning":"a"}'))) is (only and not calls)
+
+
+@pytest.mark.parametrize(
+    ("piece", "clean"),
+    [
+        (lines(PLAIN), True),
+        (lines(same_model(ROLE)), True),
+        (lines("data: {oops}"), True),
+        (lines(PLAIN, PLAIN), False),
+        (lines(PLAIN)[:-1], False),
+        (lines(PLAIN) + b"\n", False),
+        (lines(PLAIN).replace(b",", b",\r", 1), False),
+        (lines(PLAIN, eol="\r\n"), False),
+        (lines("data: [DONE]"), False),
+        (lines("data:{}"), False),
+        (lines("data: {}\ndata: {}"), False),
+        (b"", False),
+    ],
 )
+def test_a_piece_that_is_one_clean_event_is_known_without_the_reader(piece: bytes, clean: bool):
+    assert clean_event(piece) == (EventReader().feed(piece)[0] if clean else None)
 
 
-@given(frame=FRAMES, learned=TEXTS, other=TEXTS, frames=FRAMES)
-def test_what_has_the_form_of_a_plain_text_event_is_plain(frame, learned, other, frames):
-    """The quick look and the full one never disagree about an event that the quick one takes."""
-    event = frame[0] + learned + frame[1]
-    form = TextEvent.like(event) if is_plain(event) else None
-    for piece in (event, frame[0] + other + frame[1], frames[0] + other + frames[1], event + event):
-        if form is not None and form.fits(piece):
-            assert is_plain(piece)
-
-
-def test_the_text_alone_may_differ_in_events_of_one_form():
-    form = TextEvent.like(lines(PLAIN))
-    assert form is not None
-    assert form.fits(lines(PLAIN))
-    assert form.fits(lines(same_model('{"content":"other, longer \\n text"}')))
-    for other in (same_model(ROLE), same_model('{"content":"a"}', '"stop"'), same_model('{"content":"a\\"b"}'),
-                  spaced('{"content": "a"}')):  # fmt: skip
-        assert not form.fits(lines(other))
-    assert not form.fits(lines(PLAIN, PLAIN))
-
-
-@pytest.mark.parametrize("event", [same_model('{"reasoning":"a"}'), same_model('{"content":"\\n"}'),
-                                   same_model('{"content":"a","x":{"content":"b"}}')])  # fmt: skip
-def test_no_form_is_learned_from_an_event_whose_text_cannot_be_told_apart(event: str):
-    assert TextEvent.like(lines(event)) is None
+def test_an_event_that_is_too_large_is_left_to_the_reader(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scan, "MAX_EVENT", len(lines(PLAIN)) - 1)
+    assert clean_event(lines(PLAIN)) is None
 
 
 def counted(events: list[bytes]) -> OutputCounter:
@@ -147,6 +175,9 @@ def counted(events: list[bytes]) -> OutputCounter:
         ({"content": None, "reasoning": "abc"}, 3),
         ({"reasoning": "abc", "reasoning_content": "abcdef"}, 3),
         ({"reasoning": "", "reasoning_content": "abcdef"}, 6),
+        ({"reasoning_details": [{"text": "ab", "index": 0}, {"summary": "c"}, {"data": "x"}]}, 3),
+        ({"reasoning": "abcd", "reasoning_details": [{"text": "ab"}]}, 4),
+        ({"content": ["x"], "reasoning_details": [{"text": "ab"}, 5]}, 2),
         ({"refusal": "no"}, 2),
         ({"tool_calls": [{"index": 0, "function": {"name": "fn", "arguments": '{"a"'}}, {"function": {}}]}, 6),
         ({"content": "a", "tool_calls": [{"function": {"arguments": None}}]}, 1),
@@ -192,6 +223,49 @@ def test_no_more_than_a_bounded_part_of_a_stream_is_kept():
         counter.add(event)
         assert sum(map(len, counter._kept)) <= FOLD_AT + len(event)
     assert counter.total() == 200_000
+
+
+@pytest.mark.parametrize(
+    ("texts", "closed"),
+    [
+        (["a</think>b"], {0}),
+        (["</th", "ink>"], {0}),
+        (["</th", "", "ink>"], {0}),
+        (["</th", "x", "ink>"], set()),
+        ([], set()),
+    ],
+)
+@pytest.mark.parametrize("fold_at", [0, 10_000])
+def test_a_closing_tag_is_found_however_the_text_was_cut(
+    monkeypatch: pytest.MonkeyPatch, texts: list[str], closed: set[int], fold_at: int
+):
+    monkeypatch.setattr(scan, "FOLD_AT", fold_at)
+    counter = OutputCounter("</think>")
+    for text in texts:
+        counter.add(lines(same_model(f'{{"content":"{text}"}}'), openai('{"content":"</"}', index=1)))
+    assert counter.closed() == closed
+
+
+def test_a_closing_tag_of_one_character_is_found():
+    counter = OutputCounter(">")
+    counter.add(lines(same_model('{"content":"a"}'), same_model('{"content":"b"}')))
+    assert not counter.closed()
+    counter.add(lines(same_model('{"content":">"}')))
+    assert counter.closed() == {0}
+
+
+def test_no_tag_is_found_where_none_is_looked_for():
+    for counter in (OutputCounter(), OutputCounter("</think>")):
+        counter.look_no_more()
+        counter.add(lines(same_model('{"content":"</think>"}')))
+        assert not counter.closed()
+        assert counter.total() == 8
+
+
+def test_output_of_a_known_size_is_added():
+    counter = counted([lines(PLAIN)])
+    counter.add_bytes(5)
+    assert counter.total() == 6
 
 
 def test_a_tool_call_is_noticed_wherever_it_came():

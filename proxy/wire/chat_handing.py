@@ -1,0 +1,98 @@
+"""Decides of whole events whether a client gets them as the very bytes that came, the model's name perhaps swapped.
+
+What is decided here stands on what was read of the stream before: the form of its first chunk, and what the splitters
+still have to see. It never reads an event's JSON. Pure.
+"""
+
+import re
+from typing import Final
+
+from proxy.wire import json
+from proxy.wire.json import RawObject
+from proxy.wire.reasoning import Passing
+from proxy.wire.scan import OutputCounter, holds_no_reasoning, holds_only_reasoning, is_plain
+from proxy.wire.sse import Event
+from proxy.wire.text_event import ARGUMENTS, CONTENT, REASONING, REASONING_CONTENT, TextEvent
+
+_MOST_FORMS: Final = 3
+_MOST_LOOKS: Final = 16
+"""How many forms of events are known at once, and how often a new one is looked for."""
+_KEYS: Final = {
+    Passing.ALL: (*CONTENT, *REASONING, *REASONING_CONTENT, *ARGUMENTS),
+    Passing.CONTENT: (*CONTENT, *ARGUMENTS),
+    Passing.REASONING: (*REASONING, *ARGUMENTS),
+}
+
+
+class Handing:
+    """What of one stream leaves unread, and is counted. Nothing does before `learn` has seen its first chunk."""
+
+    __slots__ = ("_forms", "_learned", "_looks", "_model", "_output", "_passing", "_there", "_written")
+
+    def __init__(self, model: str, output: OutputCounter) -> None:
+        """Start before the first chunk; `model` is the name that clients see, `output` gets what is handed on."""
+        self._model = model
+        self._output = output
+        self._learned = False
+        self._passing = Passing.NOTHING
+        self._forms: list[TextEvent] = []
+        self._looks = 0
+        self._there: bytes | None = None
+        self._written = b""
+
+    def learn(self, event: Event, fields: RawObject, choices: list[RawObject]) -> None:
+        """Learn from the first chunk, of which nothing but the model's name has to change, where that stands."""
+        shown = bytes(fields.get("model", b""))
+        if not shown or any("index" not in choice for choice in choices):
+            return
+        written = json.encode(self._model)
+        if shown != written:
+            there = re.search(rb'"model"\s*:\s*' + re.escape(shown), event.raw)
+            if there is None or event.raw.count(there[0]) != 1:
+                return
+            self._there = there[0]
+            self._written = there[0].removesuffix(shown) + written
+        self._learned = True
+
+    def allow(self, passing: Passing) -> None:
+        """Take note of what may leave unread from now on."""
+        if passing is not self._passing:
+            self._passing = passing
+            self._forms.clear()
+            self._looks = 0
+
+    def hand(self, events: bytes) -> bytes | None:
+        """Count whole events that arrived and return what a client gets of them: the same object if nothing has to
+        change. None if they have to be read, and then they are not counted.
+        """
+        if not self._learned or self._passing is Passing.NOTHING:
+            return None
+        form, texts = None, None
+        for form in self._forms:
+            if (texts := form.texts(events)) is not None:
+                break
+        if texts is None and not self._passes(events):
+            return None
+        handed = events
+        if self._there is not None:
+            if events.count(self._there) != events.count(b"\n\n"):
+                return None
+            handed = events.replace(self._there, self._written)
+        if form is None or texts is None:
+            self._output.add(events)
+        else:
+            form.count(events, texts, self._output)
+        return handed
+
+    def _passes(self, events: bytes) -> bool:
+        if self._passing is Passing.CONTENT and not holds_no_reasoning(events):
+            return False
+        if self._passing is Passing.REASONING and not holds_only_reasoning(events):
+            return False
+        if not is_plain(events):
+            return False
+        if len(self._forms) < _MOST_FORMS and self._looks < _MOST_LOOKS:
+            self._looks += 1
+            if (form := TextEvent.like(events, _KEYS[self._passing])) is not None:
+                self._forms.append(form)
+        return True

@@ -1,0 +1,210 @@
+"""The chunks of a stream written anew, in the one form that every client can join: level 2.
+
+Each event was parsed; here its texts go through the splitter of their choice, its tool calls are repaired, and there
+is one chunk for each kind of output. Everything else of a choice goes along unread. Pure.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec import Raw, Struct
+
+from proxy.wire import json
+from proxy.wire.chat_answer import FAILED, finish_reason
+from proxy.wire.chat_chunk import OUTPUT, index_of
+from proxy.wire.chat_text import says
+from proxy.wire.json import Disguise, RawObject
+from proxy.wire.reasoning import FIELDS, Passing, ReasoningPlan, Splitter
+from proxy.wire.tool_deltas import ToolDeltas
+
+_OWN: Final = frozenset({"index", "delta", "finish_reason"})
+_NULL: Final = Raw(b"null")
+_EMPTY: Final = Raw(b'""')
+_ROLE: Final = Raw(b'"assistant"')
+
+Delta = dict[str, object]
+Choice = dict[str, object]
+
+
+class Written(Struct, frozen=True):
+    """What one event has become: choices, one for each chunk."""
+
+    choices: list[Choice]
+    speaks: bool
+    """There is output among them."""
+    finishes: bool
+    """There is a finish reason among them."""
+    failed: str | None
+    """The finish reason, if it says that the provider failed."""
+
+
+class Known:
+    """What is remembered of one choice."""
+
+    __slots__ = ("begun", "finished", "splitter", "tools")
+
+    def __init__(self, plan: ReasoningPlan, new_id: Callable[[], str]) -> None:
+        self.splitter = Splitter(plan)
+        self.tools = ToolDeltas(new_id)
+        self.begun = False
+        self.finished = False
+
+    def rest(self) -> list[Delta]:
+        """Return what is held back, because nothing follows."""
+        texts: list[Delta] = [{name: text} for name, text in self.splitter.end()]
+        return texts + [{"tool_calls": [call]} for call in self.tools.end()]
+
+
+class ChunkWriter:
+    """Writes the choices of one stream's chunks, and remembers of each choice what was said."""
+
+    __slots__ = ("_choices", "_new_id", "_plan", "_repairs")
+
+    def __init__(self, plan: ReasoningPlan, new_id: Callable[[], str], *, repairs: bool) -> None:
+        """Start before the first event; without `repairs` tool calls stay as they come."""
+        self._plan = plan
+        self._new_id = new_id
+        self._repairs = repairs
+        self._choices: dict[int, Known] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Tell whether any choice has been seen."""
+        return bool(self._choices)
+
+    @property
+    def passing(self) -> Passing:
+        """What of further events may leave unread; nothing where choices differ."""
+        if len(self._choices) == 1:
+            [known] = self._choices.values()
+            return known.splitter.passing
+        found = {known.splitter.passing for known in self._choices.values()}
+        return found.pop() if len(found) == 1 else Passing.NOTHING
+
+    @property
+    def reasoning_field(self) -> str | None:
+        """The field in which the provider sent reasoning, if it did."""
+        sources = (known.splitter.source for known in self._choices.values())
+        return next((source for source in sources if source in FIELDS), None)
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The choices without a finish reason, in order."""
+        return sorted(index for index, known in self._choices.items() if not known.finished)
+
+    @property
+    def blockless(self) -> list[int]:
+        """The choices in which no reasoning was found although it was looked for."""
+        return [index for index, known in self._choices.items() if known.splitter.saw_no_block]
+
+    def known(self, index: int) -> Known:
+        """Return what is remembered of a choice that was seen."""
+        return self._choices[index]
+
+    def all_finished(self, choices: int) -> bool:
+        """Tell whether as many choices as were asked for have been seen, and every one has its finish reason."""
+        return len(self._choices) >= choices and all(known.finished for known in self._choices.values())
+
+    def write(self, choices: list[RawObject], disguise: Disguise | None = None) -> Written:
+        """Write the choices of one event anew; raises `Malformed` if they are not those of a chunk."""
+        read = []
+        for choice in choices:
+            raw = choice.get("delta")
+            delta = {} if raw is None or json.is_null(raw) else json.split_object(raw)
+            index = index_of(choice)
+            known = self._choices.get(index) or Known(self._plan, self._new_id)
+            calls = self._called(known, delta.pop("tool_calls")) if "tool_calls" in delta else None
+            read.append((index, choice, delta, known, calls))
+        written: list[Choice] = []
+        speaks, finishes, failed = False, False, None
+        for index, choice, delta, known, calls in read:
+            content = delta.get("content")
+            deltas = _deltas(known, delta, calls, disguise)
+            reason = None if known.finished else _reason(choice)
+            speaks = speaks or reason is not None or not all(OUTPUT.isdisjoint(delta) for delta in deltas)
+            if not known.begun:
+                self._choices[index] = known
+                known.begun = True
+                deltas[:1] = [_first(deltas, content)]
+            if reason in FAILED:
+                failed, reason = reason, None
+            if reason is not None:
+                known.finished = finishes = True
+                deltas += known.rest()
+            written += _spread(choice, index, deltas, reason)
+        return Written(written, speaks, finishes, failed)
+
+    def finish(self, index: int, reason: str) -> list[Choice]:
+        """Return the last chunks of a choice that ended without a finish reason."""
+        known = self._choices[index]
+        known.finished = True
+        return [*_flushed(index, known), {"index": index, "delta": {}, "finish_reason": reason}]
+
+    def flush(self) -> list[Choice]:
+        """Return what is held back, because the stream will not go on."""
+        return [choice for index, known in self._choices.items() for choice in _flushed(index, known)]
+
+    def _called(self, known: Known, calls: Raw) -> list[Delta] | None:
+        if not says(calls):
+            return None
+        if not self._repairs:
+            return [{"tool_calls": calls}]
+        return [{"tool_calls": [call]} for call in known.tools.take(json.split_list(calls))]
+
+
+def _deltas(known: Known, delta: RawObject, calls: list[Delta] | None, disguise: Disguise | None) -> list[Delta]:
+    """Part what one delta says into deltas of one kind each; what is not known here goes with the first of them."""
+    deltas: list[Delta] = [{name: text} for name, text in known.splitter.take(delta, disguise)]
+    delta.pop("role", None)
+    if not delta and calls is None:
+        return deltas
+    if (refusal := delta.pop("refusal", None)) is not None and says(refusal):
+        deltas.append({"refusal": refusal})
+    if calls is not None:
+        deltas += [{name: text} for name, text in known.splitter.call()]
+        deltas += calls
+    others = {name: value for name, value in delta.items() if says(value)}
+    if others:
+        deltas[:1] = [{**deltas[0], **others} if deltas else {**others}]
+    return deltas
+
+
+def _first(deltas: list[Delta], content: Raw | None) -> Delta:
+    """Put the role into the first delta of a choice; one that says nothing yet keeps its empty content."""
+    if deltas:
+        return {"role": _ROLE, **deltas[0]}
+    return (
+        {"role": _ROLE} if content is None else {"role": _ROLE, "content": _NULL if json.is_null(content) else _EMPTY}
+    )
+
+
+def _reason(choice: RawObject) -> str | None:
+    """Return the finish reason by its usual name; some servers send an empty one in every chunk."""
+    raw = choice.get("finish_reason")
+    return finish_reason(raw, has_tool_calls=False) if not json.is_null(raw) and json.text_of(raw) else None
+
+
+def _spread(choice: RawObject, index: int, deltas: list[Delta], reason: str | None) -> list[Choice]:
+    """Write a choice once for each delta and once for its finish reason.
+
+    Log probabilities go with the first, because they belong to the text; what else the choice has, with the last.
+    """
+    if reason is None and not deltas:
+        if not any(says(value) for name, value in choice.items() if name not in _OWN):
+            return []
+        deltas = [{}]
+    if reason is None and len(deltas) == 1:
+        return [{**choice, "index": index, "delta": deltas[0], "finish_reason": None}]
+    out: list[Choice] = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
+    if reason is not None:
+        out.append({"index": index, "delta": {}, "finish_reason": reason})
+    if len(out) > 1 and "logprobs" in choice:
+        out[0]["logprobs"] = choice.pop("logprobs")
+        for later in out[1:]:
+            later["logprobs"] = None
+    out[-1] = {**choice, **out[-1]}
+    return out
+
+
+def _flushed(index: int, known: Known) -> list[Choice]:
+    return [{"index": index, "delta": delta, "finish_reason": None} for delta in known.rest()]

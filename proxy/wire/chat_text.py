@@ -1,0 +1,77 @@
+"""The texts of a chat between the JSON string that came and the characters it stands for, and back.
+
+Half of a surrogate pair is allowed in a JSON string and appears where a model's text was cut; here it survives, though
+neither UTF-8 nor the decoder knows it.
+"""
+
+import re
+from typing import Final
+
+from msgspec import Raw
+
+from proxy.wire import json
+from proxy.wire.json import Disguise
+
+_NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
+_PRIVATE: Final = re.compile("[\ue000-\uf8ff]")
+_HALVES: Final = re.compile("([\ud800-\udfff])")
+
+
+def says(value: Raw | None) -> bool:
+    """Tell whether a value holds anything: neither absent nor null, and neither empty text nor an empty list."""
+    return value is not None and bytes(value) not in _NOTHING
+
+
+def is_text(value: Raw) -> bool:
+    """Tell whether a value is a JSON string."""
+    return bytes(value).startswith(b'"')
+
+
+def decode_text(value: Raw, disguise: Disguise | None = None) -> str:
+    """Return the characters of a JSON string, lone surrogates included; `disguise` is what its event wears."""
+    text = json.decode(value)
+    if not isinstance(text, str):
+        return ""
+    return unmasked(text, disguise)
+
+
+def unmasked(text: str, disguise: Disguise | None) -> str:
+    """Put lone surrogates back into a text that was decoded in disguise."""
+    return text if disguise is None else _PRIVATE.sub(lambda mask: _behind(mask[0], disguise), text)
+
+
+def encode_text(text: str) -> Raw:
+    """Write characters as a JSON string; a lone surrogate becomes its escape."""
+    try:
+        return Raw(json.encode(text))
+    except UnicodeEncodeError:
+        return Raw(b'"%b"' % b"".join(_piece(piece) for piece in _HALVES.split(text)))
+
+
+def joined(texts: list[Raw]) -> Raw:
+    """Join JSON strings without reading them."""
+    return texts[0] if len(texts) == 1 else Raw(b'"%b"' % b"".join(bytes(text)[1:-1] for text in texts))
+
+
+def text_in(value: object) -> str | None:
+    """Return a text, or what the parts of a list say (Mistral's models reason in such parts); None for all else."""
+    if isinstance(value, str):
+        return value
+    parts = [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
+    return "".join(text_in(part.get("text")) or text_in(part.get("thinking")) or "" for part in parts) or None
+
+
+def text_of_details(entries: object) -> str:
+    """Join the text and the summaries of a list of `reasoning_details`."""
+    found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    texts = [entry.get("text") or entry.get("summary") for entry in found]
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _behind(mask: str, disguise: Disguise) -> str:
+    escape = disguise.take_off(b"\\u%04x" % ord(mask))
+    return chr(int(escape[-4:], base=16))
+
+
+def _piece(piece: str) -> bytes:
+    return b"\\u%04x" % ord(piece) if _HALVES.match(piece) else json.encode(piece)[1:-1]

@@ -1,0 +1,93 @@
+"""The forms that the events of one stream repeat: from one to the next, nothing differs but a text.
+
+An event that begins and ends like one that was looked at, with nothing but a JSON string between, means what that one
+meant. Telling that takes a fraction of a search for needles, and a tenth of parsing.
+"""
+
+from collections.abc import Collection
+from typing import Final
+
+from msgspec import Raw
+
+from proxy.wire import json
+from proxy.wire.chat_text import decode_text
+from proxy.wire.json import Malformed
+from proxy.wire.scan import OutputCounter
+
+CONTENT: Final = (b'"content":"', b'"content": "')
+REASONING: Final = (b'"reasoning":"', b'"reasoning": "')
+REASONING_CONTENT: Final = (b'"reasoning_content":"', b'"reasoning_content": "')
+ARGUMENTS: Final = (b'"arguments":"', b'"arguments": "')
+"""How the keys of texts stand in front of them, as servers write them."""
+# As numbers: a number is found in bytes in a tenth of the time that bytes are found in.
+_BACKSLASH: Final = ord("\\")
+_QUOTE: Final = ord('"')
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
+
+
+class TextEvent:
+    """What stands before and behind the text of an event, and what else its model produced in it."""
+
+    __slots__ = ("_before", "_behind", "_beside", "_between", "_end", "_least", "_start")
+
+    def __init__(self, before: bytes, behind: bytes, beside: int = 0) -> None:
+        """Know a form: `before` ends and `behind` begins with the text's quotation mark; `beside` is the output in
+        bytes that every event of it has besides its text.
+        """
+        self._before = before
+        self._behind = behind
+        self._beside = beside
+        self._start = len(before)
+        self._end = -len(behind)
+        self._least = len(before) + len(behind)
+        self._between = behind + before
+
+    @classmethod
+    def like(cls, event: bytes, keys: Collection[bytes] = CONTENT) -> "TextEvent | None":
+        """Learn the form of an event whose text stands behind one of `keys`; None if it cannot be told apart."""
+        key = next((key for key in keys if key in event and key + b'"' not in event), None)
+        if key is None or event.count(key) > 1 or event.count(b"\n") != 2:  # noqa: PLR2004 - one event
+            return None
+        start = event.find(key) + len(key)
+        end = event.find(b'"', start)
+        while end > 0 and event[end - 1 : end] == b"\\":
+            end = event.find(b'"', end + 1)
+        form = cls(event[:start], event[end:])
+        if end < 0 or (texts := form.texts(event)) is None:
+            return None
+        counter = OutputCounter()
+        counter.add(event)
+        try:
+            size = len(decode_text(Raw(b'"%b"' % texts[0])).encode(errors="replace"))
+        except Malformed:
+            return None
+        return cls(event[:start], event[end:], counter.total() - size)
+
+    def texts(self, piece: bytes) -> list[bytes] | None:
+        """Return the texts of a piece that is one or more events of this form, as they stand in JSON; else None."""
+        if len(piece) < self._least or not (piece.startswith(self._before) and piece.endswith(self._behind)):
+            return None
+        inside = piece[self._start : self._end]
+        if len(piece) < 2 * self._least:
+            return [inside] if _is_text(inside) else None
+        texts = inside.split(self._between)
+        return texts if all(map(_is_text, texts)) else None
+
+    def count(self, events: bytes, texts: list[bytes], output: OutputCounter) -> None:
+        """Count events of this form with these texts."""
+        if output.looks_out or _BACKSLASH in events:
+            output.add(events)
+        else:
+            output.add_bytes(self._beside * len(texts) + sum(map(len, texts)))
+
+
+def _is_text(text: bytes) -> bool:
+    """Tell whether bytes between two quotation marks are the inside of one JSON string, as far as framing goes."""
+    if _BACKSLASH in text:
+        # A quotation mark inside has its backslash, if no backslash stands for itself and none is the last.
+        if b"\\\\" in text or text.endswith(b"\\") or text.count(b'"') != text.count(b'\\"'):
+            return False
+    elif _QUOTE in text:
+        return False
+    return _LF not in text and _CR not in text and (text.isascii() or json.is_utf8(text))

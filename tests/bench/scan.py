@@ -1,0 +1,166 @@
+"""What one event of a stream costs in the scan, in microseconds of processor time: no sockets and no event loop.
+
+`python tests/bench/scan.py [--json] [--events N] [--rounds N]`, from a checkout. Every figure is the median of its
+rounds. An event comes alone, as from a model slower than the network, or with seven others in one piece.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from proxy.providers import ReasoningStyle
+from proxy.usage import Usage
+from proxy.wire.chat_stream import ChatStream, StreamPlan
+from proxy.wire.reasoning import UNTOUCHED, ReasoningMode, ReasoningPlan
+
+MODEL: Final = "lab/model"
+OTHER: Final = "vendor/model-fp8"
+AT_ONCE: Final = 8
+MOST_SECONDS: Final = 60
+TARGETS: Final = {0: 1.5, 1: 1.5, 2: 15.0}
+SPLIT: Final = ReasoningPlan(ReasoningMode.SPLIT, ReasoningStyle.AUTO, "<think>", "</think>")
+INLINE: Final = ReasoningPlan(ReasoningMode.INLINE, ReasoningStyle.AUTO, "<think>", "</think>")
+
+
+class Case(NamedTuple):
+    """One kind of stream: what comes first, and the events that are counted."""
+
+    level: int
+    name: str
+    event: Callable[[int], bytes]
+    first: tuple[bytes, ...]
+    plan: ReasoningPlan = UNTOUCHED
+    every_event: bool = False
+
+
+class Row(NamedTuple):
+    """What was measured, in microseconds an event."""
+
+    level: int
+    name: str
+    alone: float
+    together: float
+
+
+def chunk(delta: str, model: str = MODEL) -> bytes:
+    """An event as vLLM writes it."""
+    head = f'"id":"chatcmpl-9a7741c2d8f04e0b","object":"chat.completion.chunk","created":1764000002,"model":"{model}"'
+    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":null}}'
+    return f'data: {{{head},"choices":[{choice}]}}\n\n'.encode()
+
+
+def token(key: str, model: str = MODEL, beside: str = "") -> Callable[[int], bytes]:
+    """Events with a token's worth of text under a key."""
+    return lambda number: chunk(f'{{"{key}":" token{number % 100}"{beside}}}', model)
+
+
+def arguments(number: int) -> bytes:
+    """Events of a tool call, with the quotation marks that arguments are full of."""
+    return chunk(f'{{"tool_calls":[{{"index":0,"function":{{"arguments":"\\"key{number % 100}\\": "}}}}]}}')
+
+
+def padded(key: str) -> Callable[[int], bytes]:
+    """Events that are all different beside their text too, as OpenAI pads its own."""
+    return lambda number: token(key)(number)[:-3] + f',"obfuscation":"{number:06}"}}\n\n'.encode()
+
+
+def call() -> bytes:
+    """The beginning of a tool call."""
+    called = '{"index":0,"id":"call_1","type":"function","function":{"name":"search","arguments":""}}'
+    return chunk(f'{{"tool_calls":[{called}]}}')
+
+
+ROLE: Final = chunk('{"role":"assistant","content":""}')
+THOUGHT: Final = chunk('{"reasoning":"Well."}')
+TAGGED: Final = chunk('{"content":"<think>\\nWell."}')
+ANSWERED: Final = chunk('{"content":" So.\\n</think>\\n\\nYes."}')
+CASES: Final = (
+    Case(0, "content, untouched", token("content"), (ROLE,)),
+    Case(0, "field `reasoning`, split", token("reasoning"), (ROLE, THOUGHT), SPLIT),
+    Case(0, "content behind tags, split", token("content"), (ROLE, TAGGED, ANSWERED), SPLIT),
+    Case(0, "arguments of a tool, split", arguments, (ROLE, THOUGHT, call()), SPLIT),
+    Case(1, "content, model renamed", token("content", OTHER), (chunk('{"role":"assistant"}', OTHER),)),
+    Case(2, "tags, split", token("content"), (ROLE, TAGGED), SPLIT),
+    Case(2, "tags, split, events all different", padded("content"), (ROLE, TAGGED), SPLIT),
+    Case(2, "field `reasoning_content`, split", token("reasoning_content"), (ROLE,), SPLIT),
+    Case(2, "content beside a null `reasoning_content`", token("content", beside=',"reasoning_content":null'),
+         (ROLE, ANSWERED), SPLIT),
+    Case(2, "field `reasoning_content`, folded in", token("reasoning_content"), (ROLE,), INLINE),
+    Case(2, "arguments of a tool, repaired", arguments, (ROLE, call()), UNTOUCHED, every_event=True),
+    Case(2, "content, every event written anew", token("content"), (ROLE,), UNTOUCHED, every_event=True),
+    Case(2, "the same, events all different", padded("content"), (ROLE,), UNTOUCHED, every_event=True),
+)  # fmt: skip
+
+
+def seconds(case: Case, pieces: Iterable[bytes]) -> float:
+    """Play one stream; return the processor time of the pieces behind its beginning."""
+    stream = ChatStream(
+        StreamPlan(
+            model=MODEL,
+            choices=1,
+            include_usage=False,
+            continuous_usage=False,
+            strip_fields=(),
+            every_event=case.every_event,
+            completion_from_total=False,
+            now=1,
+            new_id=lambda: "0" * 24,
+            estimate=lambda _: Usage(),
+            reasoning=case.plan,
+        )
+    )
+    for piece in case.first:
+        stream.feed(piece)
+    stream.feed(case.event(0))
+    feed = stream.feed
+    start = time.process_time()
+    for piece in pieces:
+        feed(piece)
+    stream.usage()  # counts what is still uncounted
+    return time.process_time() - start
+
+
+def measure(case: Case, events: int, rounds: int) -> Row:
+    """Take the medians of one case."""
+    alone = [case.event(number) for number in range(events)]
+    together = [b"".join(alone[start : start + AT_ONCE]) for start in range(0, events, AT_ONCE)]
+    costs = [
+        statistics.median(seconds(case, pieces) for _ in range(rounds)) / events * 1e6 for pieces in (alone, together)
+    ]
+    return Row(case.level, case.name, *(round(cost, 2) for cost in costs))
+
+
+def main() -> None:
+    """Measure every case and print it."""
+    parser = argparse.ArgumentParser(description="Measure what an event of a stream costs in the scan.")
+    parser.add_argument("--events", type=int, default=4_000, help="events of one stream (default 4000)")
+    parser.add_argument("--rounds", type=int, default=7, help="streams of each case (default 7)")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    options = parser.parse_args()
+    if options.events < AT_ONCE or options.rounds < 1:
+        parser.error(f"--events must be at least {AT_ONCE}, --rounds at least 1")
+    until = time.monotonic() + MOST_SECONDS
+    rows = []
+    for case in CASES:
+        if time.monotonic() > until:
+            sys.exit(f"not finished after {MOST_SECONDS} s: take fewer events or rounds")
+        rows.append(measure(case, options.events, options.rounds))
+    if options.json:
+        found = [{**row._asdict(), "target": TARGETS[row.level]} for row in rows]
+        print(json.dumps({"unit": "microseconds of processor time per event", "rows": found}))
+        return
+    width = max(len(row.name) for row in rows)
+    print(f"level  {'event':{width}}  alone  in {AT_ONCE}s  target")
+    for row in rows:
+        print(f"{row.level:5}  {row.name:{width}}  {row.alone:5.2f}  {row.together:5.2f}  ≤ {TARGETS[row.level]:g}")
+
+
+if __name__ == "__main__":
+    main()

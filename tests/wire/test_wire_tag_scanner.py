@@ -1,0 +1,215 @@
+"""Reasoning in tags is found at the beginning of a text alone, and the same however the text was cut.
+
+For every text and every way to cut it: what the scanner returns for the pieces, joined, is what it returns for the
+whole; and outside of tags and the blanks beside them no character is lost, doubled or moved.
+"""
+
+import re
+from itertools import combinations, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.tag_scanner import Blocks, TagScanner
+
+FENCED = "```\n<think>x</think>\n```"
+TAGS = [
+    pytest.param("<think>\nOkay.\n</think>\n\nHi.", "Okay.", "Hi.", id="G21"),
+    pytest.param("Hi.", "", "Hi.", id="G22"),
+    pytest.param("  <think>a</think> b", "a", "b", id="G23"),
+    pytest.param("<think>\n\n</think>\n\nHi", "", "Hi", id="G24"),
+    pytest.param("<think>a", "a", "", id="G25"),
+    pytest.param("a<think>b</think>c", "", "a<think>b</think>c", id="G30"),
+    pytest.param("<think>a</think>\n<think>b</think>\n\nc", "a\n\nb", "c", id="G31"),
+    pytest.param("<think>x <think>y</think> z</think>w", "x <think>y", "z</think>w", id="G32"),
+    pytest.param("<thinking>no</thinking>", "", "<thinking>no</thinking>", id="G33"),
+    pytest.param("<thi", "", "<thi", id="G34"),
+    pytest.param("r</think>c", "", "r</think>c", id="G35"),
+    pytest.param(FENCED, "", FENCED, id="G36"),
+    pytest.param(" \n ", "", " \n ", id="G37"),
+    pytest.param("<think>a\n\n\nb  </think>  c  ", "a\n\n\nb", "c  ", id="G38"),
+    pytest.param("<think>\nOkay, café 世界? 5 </thin k> no … done.\n</think>\n\nVoilà — 世界 😀.",
+                 "Okay, café 世界? 5 </thin k> no … done.", "Voilà — 世界 😀.", id="G03"),
+    pytest.param("<think>\nLet me count: 1, 2, 3 </th", "Let me count: 1, 2, 3 </th", "", id="G06"),
+    pytest.param("", "", "", id="nothing"),
+    pytest.param("<think>", "", "", id="an opening tag alone"),
+    pytest.param("<think> \n", "", "", id="blanks in a block that is not closed"),
+    pytest.param("<think> \n</th", "</th", "", id="the beginning of a closing tag alone"),
+    pytest.param("<think>a \n</think", "a \n</think", "", id="blanks before the beginning of a closing tag"),
+    pytest.param("<think>a <</think>b", "a <", "b", id="the first character of a tag before it"),
+    pytest.param("<think>a</</think>b", "a</", "b", id="the beginning of a tag before it"),
+    pytest.param("<think>a</think>\n <thi", "a", "<thi", id="the beginning of a tag behind a block"),
+    pytest.param("<think>a</think>\n \t\r\n", "a", "", id="blanks behind a block"),
+    pytest.param("<think></think><think>a</think><think> </think>b", "a", "b", id="empty blocks around one"),
+    pytest.param("\xa0<think>a</think>b", "", "\xa0<think>a</think>b", id="a blank of another kind"),
+    pytest.param("<THINK>a</THINK>b", "", "<THINK>a</THINK>b", id="capitals"),
+]  # fmt: skip
+PREFILLED = [
+    pytest.param("I reason</think>\nAns", "I reason", "Ans", id="G26"),
+    pytest.param("<think>\nI reason</think>\nAns", "I reason", "Ans", id="G27"),
+    pytest.param("no close", "no close", "", id="G28"),
+    pytest.param("The user greets me.\nReply briefly.\n</think>\n\nHello there.",
+                 "The user greets me.\nReply briefly.", "Hello there.", id="G04"),
+    pytest.param("</think>\nAns", "", "Ans", id="an empty block"),
+    pytest.param(" \n</think>Ans", "", "Ans", id="blanks in the block"),
+    pytest.param("<thi", "<thi", "", id="the beginning of an opening tag"),
+    pytest.param(" <th</think>b", "<th", "b", id="the beginning of an opening tag in the block"),
+    pytest.param("<think><think>a</think>b", "<think>a", "b", id="two opening tags"),
+    pytest.param("a</think><think>b</think>c", "a\n\nb", "c", id="another block behind it"),
+    pytest.param("", "", "", id="nothing"),
+]  # fmt: skip
+LEFT = [
+    pytest.param("<think>a</think>b", "<think>a</think>b", False, id="a block"),
+    pytest.param(" \n<thi", " \n<thi", False, id="the beginning of a tag"),
+    pytest.param("Hi.", "Hi.", False, id="no block"),
+    pytest.param("I reason</think>\nAns", "<think>I reason</think>\nAns", True, id="D4.11"),
+    pytest.param(" <think>a</think>b", " <think>a</think>b", True, id="an opening tag that was written after all"),
+    pytest.param("<thi", "<think><thi", True, id="the beginning of a tag in a block"),
+    pytest.param("", "", True, id="nothing"),
+]
+SCANNED = [(*case.values, case.id, False) for case in TAGS] + [(*case.values, case.id, True) for case in PREFILLED]
+
+
+def scanner(*, prefilled: bool = False, blocks: Blocks = Blocks.TAKE) -> TagScanner:
+    return TagScanner("<think>", "</think>", blocks, prefilled=prefilled)
+
+
+def scan(pieces: list[str], machine: TagScanner) -> tuple[str, str]:
+    parts = [machine.feed(piece) for piece in pieces] + [machine.flush()]
+    return "".join(part[0] for part in parts), "".join(part[1] for part in parts)
+
+
+def cut(text: str, places: list[int]) -> list[str]:
+    return [text[start:end] for start, end in pairwise([0, *sorted(places), len(text)])]
+
+
+def every_cut(text: str) -> list[list[str]]:
+    places = range(len(text) + 1)
+    return [[text], *(cut(text, list(chosen)) for size in (1, 2) for chosen in combinations(places, size)), list(text)]
+
+
+@pytest.mark.parametrize(("text", "reasoning", "content"), TAGS)
+def test_tags_part_a_text_however_it_is_cut(text: str, reasoning: str, content: str):
+    for pieces in every_cut(text):
+        assert scan(pieces, scanner()) == (reasoning, content), pieces
+
+
+@pytest.mark.parametrize(("text", "reasoning", "content"), PREFILLED)
+def test_a_text_that_begins_inside_a_block_is_parted_however_it_is_cut(text: str, reasoning: str, content: str):
+    for pieces in every_cut(text):
+        assert scan(pieces, scanner(prefilled=True)) == (reasoning, content), pieces
+
+
+@pytest.mark.parametrize(("text", "content", "prefilled"), LEFT)
+def test_blocks_that_stay_keep_their_tags_and_get_the_one_that_is_missing(text: str, content: str, prefilled: bool):
+    for pieces in every_cut(text):
+        assert scan(pieces, scanner(prefilled=prefilled, blocks=Blocks.LEAVE)) == ("", content), pieces
+
+
+@pytest.mark.parametrize("text", ["<think>a</think>b", " <think>a", "Hi.", "<thi", "<think>a</think><think>b</think>"])
+def test_blocks_that_could_only_repeat_what_came_elsewhere_stay_if_nothing_did(text: str):
+    for pieces in every_cut(text):
+        assert scan(pieces, scanner(blocks=Blocks.AWAIT)) == ("", text), pieces
+
+
+@pytest.mark.parametrize("when", ["before the text", "in the opening tag", "in the block"])
+def test_a_block_that_repeats_what_came_elsewhere_is_parted_from_the_text(when: str):
+    machine = scanner(blocks=Blocks.AWAIT)
+    first = {"before the text": "", "in the opening tag": " <th", "in the block": " <think>\nmir"}[when]
+    assert machine.feed(first) == ("", "")
+    machine.repeats()
+    reasoning, content = scan([" <think>\nmirror</think> b"[len(first) :]], machine)
+    assert content == "b"
+    assert "mirror".endswith(reasoning)
+
+
+def test_a_text_that_only_repeats_is_not_taken_to_begin_inside_a_block():
+    machine = scanner(prefilled=True)
+    machine.feed("\n")
+    machine.repeats()
+    assert scan(["the answer"], machine) == ("", "\nthe answer")
+
+
+@pytest.mark.parametrize(
+    ("text", "closed", "then", "rest"),
+    [
+        ("<think>plan", ("", ""), "x", ("", "x")),
+        ("<think>plan \n", ("", ""), "x", ("", "x")),
+        ("<think>plan </th", (" </th", ""), "ink>x", ("", "ink>x")),
+        ("<think>plan</think>\n", ("", ""), "x", ("", "x")),
+        ("<think>plan</think>\n<th", ("", "<th"), "ink>x", ("", "ink>x")),
+        (" <thi", ("", " <thi"), "nk>x", ("", "nk>x")),
+        ("", ("", ""), "<think>a</think>b", ("a", "b")),
+    ],
+)
+def test_what_is_no_text_ends_an_open_block(text: str, closed: tuple[str, str], then: str, rest: tuple[str, str]):
+    machine = scanner()
+    machine.feed(text)
+    assert machine.close() == closed
+    assert scan([then], machine) == rest
+
+
+def test_what_is_no_text_ends_the_block_that_a_text_began_in():
+    machine = scanner(prefilled=True)
+    assert machine.close() == ("", "")
+    assert scan(["x</think>"], machine) == ("", "x</think>")
+
+
+def test_a_tag_is_known_as_soon_as_it_is_whole_and_text_is_not_kept_longer_than_it_must():
+    machine = scanner()
+    assert [machine.feed(piece) for piece in ("<think>", "\n", "a b", " ", "c</", "b", "</think>", "\n\n", "d ")] == [
+        ("", ""), ("", ""), ("a b", ""), ("", ""), (" c", ""), ("</b", ""), ("", ""), ("", ""), ("", "d "),
+    ]  # fmt: skip
+    assert machine.done
+
+
+def test_it_says_whether_there_was_a_block():
+    for text, found in {"<think></think>a": True, "a<think></think>": False, "<thi": False}.items():
+        machine = scanner()
+        scan([text], machine)
+        assert machine.found is found
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[R]", "[/R]"), ("<", ">"), ("a", "b"), ("\n--\n", "\n==\n")])
+def test_any_pair_of_tags_will_do(opening: str, closing: str):
+    text = f"{opening}x{closing}y"
+    for pieces in every_cut(text):
+        assert scan(pieces, TagScanner(opening, closing, Blocks.TAKE, prefilled=False))[0] == "x"
+
+
+PIECES = st.lists(
+    st.sampled_from(["<think>", "</think>", "<thi", "nk>", "</", "<", " ", "\n", "\t", "a", "é", "<th</think>"]),
+    max_size=12,
+)
+MACHINES = st.tuples(st.sampled_from(Blocks), st.booleans())
+
+
+@given(pieces=PIECES, places=st.lists(st.integers(0, 100), max_size=8), machine=MACHINES)
+def test_the_result_never_depends_on_the_cuts(pieces: list[str], places: list[int], machine: tuple[Blocks, bool]):
+    blocks, prefilled = machine
+    prefilled = prefilled and blocks is not Blocks.AWAIT
+    text = "".join(pieces)
+    whole = scan([text], scanner(blocks=blocks, prefilled=prefilled))
+    cut_up = cut(text, [place % (len(text) + 1) for place in places])
+    for parts in (pieces, list(text), cut_up):
+        assert scan(parts, scanner(blocks=blocks, prefilled=prefilled)) == whole
+
+
+def bare(text: str) -> str:
+    return re.sub(r"[ \t\r\n]", "", text)
+
+
+@given(PIECES)
+def test_nothing_but_tags_and_blanks_is_lost_doubled_or_moved(pieces: list[str]):
+    text = "".join(pieces)
+    reasoning, content = scan(pieces, scanner())
+    assert text.endswith(content)
+    before = text[: len(text) - len(content)]
+    blocks = re.fullmatch(
+        r"\s*(?:<think>(?:(?!</think>).)*</think>\s*)*(?:<think>(?:(?!</think>).)*)?", before, re.DOTALL
+    )
+    assert blocks or not before
+    inside = re.findall(r"<think>((?:(?!</think>).)*)(?:</think>|\Z)", before, re.DOTALL)
+    assert bare(reasoning) == bare("".join(inside))
+    assert reasoning == "\n\n".join(found for part in inside if (found := part.strip(" \t\r\n")))
