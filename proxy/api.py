@@ -1,7 +1,7 @@
 """The public port: which URL is which, request ids, and the promise that every answer has one form.
 
-Every request gets an answer from here, errors of parsing and bugs of ours included. What a chat completion is, is
-told in `gateway.py`.
+Every request gets an answer from here, errors of parsing and bugs of ours included. What a completion is, is told
+in `gateway.py`.
 """
 
 import asyncio
@@ -13,20 +13,32 @@ from urllib.parse import unquote
 
 from aiohttp.web import BaseRequest
 
-from proxy.call import Ending, RequestEnd
+from proxy.call import Ending, Endpoint, RequestEnd
 from proxy.catalog import model_body
 from proxy.errors import Fault, Refusal
 from proxy.gateway import Gateway, milliseconds, refused
 from proxy.http_server import ClientRequest, Sent
-from proxy.refuse import malformed, our_bug, refuse, refuse_bug, unknown_model, unknown_url, wrong_method
+from proxy.refuse import (
+    malformed,
+    our_bug,
+    refuse,
+    refuse_bug,
+    unknown_model,
+    unknown_response,
+    unknown_url,
+    wrong_method,
+)
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.wire.headers import answer_head, http_date, new_request_id
 from proxy.wire.refusal import error_body
 
-CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = {"/v1/chat/completions": Endpoint.CHAT, "/v1/responses": Endpoint.RESPONSES}
+RESPONSE: Final = "/v1/responses/"
 MODELS: Final = "/v1/models"
 UNKNOWN: Final = "unknown"
+NOT_A_RESPONSE: Final = frozenset({"/v1/responses/input_tokens", "/v1/responses/compact"})
+"""Endpoints of OpenAI's that stand where a response's id would."""
 _CACHEABLE: Final = b"Cache-Control: public, max-age=60\r\n"
 
 
@@ -97,9 +109,10 @@ class Api:
         path = client.path
         if path.endswith("/") and len(path) > 1:
             path = path[:-1]
-        if path == CHAT:
+        endpoint = COMPLETIONS.get(path)
+        if endpoint is not None:
             _require(client, "POST")
-            await self._gateway.chat(client, request_id, self.serving, arrived)
+            await self._gateway.complete(client, endpoint, request_id, self.serving, arrived)
         elif path == MODELS or path.startswith(MODELS + "/"):
             _require(client, "GET", "HEAD")
             self._models(client, unquote(path[len(MODELS) + 1 :]))
@@ -115,6 +128,8 @@ class Api:
                     duration_ms=milliseconds(seconds),
                 )
             )
+        elif path.startswith(RESPONSE) and path not in NOT_A_RESPONSE:
+            raise Refusal(unknown_response())
         else:
             raise Refusal(unknown_url())
 
@@ -145,6 +160,7 @@ def _require(client: ClientRequest, *methods: str) -> None:
 
 
 def _endpoint(path: str) -> str:
-    if path.startswith(CHAT):
-        return "chat"
-    return "models" if path.startswith(MODELS) else UNKNOWN
+    return next(
+        (endpoint for prefix, endpoint in COMPLETIONS.items() if path.startswith(prefix)),
+        "models" if path.startswith(MODELS) else UNKNOWN,
+    )

@@ -14,12 +14,14 @@ from proxy.errors import Fault
 from proxy.providers import Provider
 from proxy.usage import Usage, UsageSource, tokens_of
 from proxy.wire.chat_request import ChatRequest
+from proxy.wire.response_request import ResponseRequest
 
 
 class Endpoint(StrEnum):
     """The endpoints that reach a provider, by the names that metrics and logs use."""
 
     CHAT = "chat"
+    RESPONSES = "responses"
 
 
 class Ending(StrEnum):
@@ -42,6 +44,10 @@ class Call(Struct, frozen=True):
     model: Model
     accepted_at: int
     """Unix seconds."""
+    response: ResponseRequest | None = None
+    """What was asked of the Responses API; `request` is then its translation."""
+    native_only: bool = False
+    """It cannot be translated: only providers that speak the Responses API themselves can serve it."""
 
     def estimate(self, output_bytes: int) -> Usage:
         """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came
@@ -75,6 +81,10 @@ class Outcome(Struct, frozen=True):
     first_byte_at: float | None = None
     """When the first byte went to the client."""
     fault: Fault | None = None
+    dropped_events: int = 0
+    """Events of a stream that could not be read."""
+    stray_close_tags: int = 0
+    """Closing tags of reasoning that stood where none was open: the provider may leave out the opening one."""
 
 
 class Metered(Struct, frozen=True):
@@ -115,5 +125,7 @@ class RequestEnd(Struct, frozen=True, omit_defaults=True):
     """Why the gateway refused it, by the label of the metric."""
     param: str | None = None
     upstream_id: str | None = None
+    dropped_events: int | None = None
+    stray_close_tags: int | None = None
     client_request_id: str | None = None
     retry_count: str | None = None

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.accounts import Identity
-from proxy.call import Call, Ending, Metered, Outcome, RequestEnd
+from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd
 from proxy.errors import Fault, Refusal
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
@@ -28,6 +28,7 @@ from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
+from proxy.translation import Surroundings
 from proxy.usage import Usage, UsageSource
 from proxy.wire.headers import ignored_line, rate_limit_lines
 
@@ -46,10 +47,11 @@ class _Admitted(Struct, frozen=True):
     reservation: Reservation
     limits: Limits
     arrived: float
+    serving: Serving
 
 
 class Gateway:
-    """Serves chat completions on one worker."""
+    """Serves chat completions and responses on one worker."""
 
     def __init__(
         self,
@@ -75,30 +77,38 @@ class Gateway:
         self.exchanges: set[Exchange] = set()
         """Answers under way from providers; the worker keeps their deadlines."""
         self.streams = 0
-        self._forwarder = Forwarder(self.exchanges, report, time.monotonic, new_id, loop)
+        self._forwarder = Forwarder(
+            self.exchanges, report, time.monotonic, Surroundings(new_id, lambda: int(wall_clock())), loop
+        )
 
-    async def chat(self, client: ClientRequest, request_id: str, serving: Serving, arrived: float) -> None:
-        """Serve `POST /v1/chat/completions`. Raises `Refusal` for what ends a request before its account is known."""
+    async def complete(
+        self, client: ClientRequest, endpoint: Endpoint, request_id: str, serving: Serving, arrived: float
+    ) -> None:
+        """Serve a POST to one of the endpoints. Raises `Refusal` for what ends a request before its account is
+        known.
+        """
         now = self._wall_clock()
         identity = await authenticate(client.authorizations(), self._memory, self._keys, now_ms=int(now * 1000))
         call = None
         try:
             limit = serving.settings.server.max_body
-            call = await accept(client, request_id, identity, serving.catalog, max_body=limit, now=int(now))
+            call = await accept(
+                client, endpoint, request_id, identity, serving.catalog, serving.targets, max_body=limit, now=int(now)
+            )
             hold = serving.settings.limits.default_hold
             reservation, identity, limits = await admit(
                 call, identity, self._limits, serving.limits_of, default_hold=hold
             )
         except Refusal as refusal:
-            self._refused(client, request_id, identity, refusal, arrived, call)
+            self._refused(client, endpoint, request_id, identity, refusal, arrived, call)
             return
         self._settler.opened(reservation)
-        admitted = _Admitted(call, client, identity, reservation, limits, arrived)
+        admitted = _Admitted(call, client, identity, reservation, limits, arrived, serving)
         outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
         self.streams += call.request.stream
         try:
             lines = self._rate_lines(identity, reservation) + ignored_line(call.request.ignored)
-            targets = route(serving.targets[call.model.id], self._dice)
+            targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
             outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
             if outcome.fault is not None:
                 refuse(client, outcome.fault, request_id, lines)
@@ -123,6 +133,7 @@ class Gateway:
     def _refused(
         self,
         client: ClientRequest,
+        endpoint: Endpoint,
         request_id: str,
         identity: Identity,
         refusal: Refusal,
@@ -139,7 +150,7 @@ class Gateway:
                 lines = rate_limit_lines(refusal.remaining)
         refuse(client, refusal.fault, request_id, lines)
         self._report.request_ended(
-            refused(client, request_id, "chat", refusal.fault, time.monotonic() - arrived, identity, call)
+            refused(client, request_id, endpoint, refusal.fault, time.monotonic() - arrived, identity, call)
         )
 
     def _rate_lines(self, identity: Identity, reservation: Reservation) -> bytes:
@@ -161,7 +172,7 @@ class Gateway:
     async def _drain(self, admitted: _Admitted, outcome: Outcome, unread: Exchange) -> None:
         """Settle a request whose client has left once its provider is done with it."""
         try:
-            outcome = await drain(unread, admitted.call, outcome, self._forwarder)
+            outcome = await drain(unread, admitted.call, outcome, admitted.serving.upstreams, self._forwarder)
         finally:
             self._end(admitted, outcome)
 
@@ -200,6 +211,8 @@ class Gateway:
                 code=None if fault is None else fault.code,
                 param=None if fault is None else fault.param,
                 upstream_id=outcome.upstream_id,
+                dropped_events=outcome.dropped_events or None,
+                stray_close_tags=outcome.stray_close_tags or None,
                 client_request_id=_visible(client.header("X-Client-Request-Id")),
                 retry_count=_visible(client.header("x-stainless-retry-count")),
             ),

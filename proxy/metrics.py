@@ -136,6 +136,10 @@ class Metrics:
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
+        self._dropped = counter("aion_dropped_events", "Events of streams that could not be read.", ("provider",))
+        self._stray_tags = counter(
+            "aion_stray_close_tags", "Closing tags of reasoning with no opening one: see `reasoning_style`.", ("model",)
+        )
         self.flight(0, 0)
         self.store_up(up=False)
 
@@ -228,6 +232,10 @@ class Metrics:
             child.speed.observe(usage.completion / (end.duration_ms - end.ttft_ms) * _MS)
         if usage.inconsistent and end.provider is not None:
             self._inconsistent.labels(end.provider).inc()
+        if end.dropped_events and end.provider is not None:
+            self._dropped.labels(end.provider).inc(end.dropped_events)
+        if end.stray_close_tags:
+            self._stray_tags.labels(end.model).inc(end.stray_close_tags)
 
     def _account_child(self, account: str, model: str) -> _OfAccount:
         child = self._of_account.get((account, model))

@@ -32,6 +32,12 @@ def unknown_model() -> Fault:
     return Fault(404, ErrorType.INVALID_REQUEST, "model_not_found", message, "model")
 
 
+def unknown_response() -> Fault:
+    """Build the answer for the id of a response: none is kept."""
+    message = "This gateway does not store responses; send the whole conversation in `input` of POST /v1/responses."
+    return Fault(404, ErrorType.INVALID_REQUEST, "response_not_found", message)
+
+
 def our_bug() -> Fault:
     """Build the answer for a request that met a bug of the gateway."""
     message = "The gateway failed to handle this request; report it to its operator."

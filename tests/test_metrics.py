@@ -167,6 +167,20 @@ def test_usage_that_does_not_add_up_is_counted_by_provider():
     assert page.value("aion_usage_inconsistent_total", provider="one") == 1
 
 
+def test_what_a_stream_lost_is_counted_by_provider():
+    page = Page()
+    page.metrics.request_ended(ended(dropped_events=2), METERED)
+    page.metrics.request_ended(ended(), METERED)
+    assert page.value("aion_dropped_events_total", provider="one") == 2
+
+
+def test_closing_tags_without_an_opening_one_are_counted_by_model():
+    page = Page()
+    page.metrics.request_ended(ended(stray_close_tags=1), METERED)
+    page.metrics.request_ended(ended(), METERED)
+    assert page.value("aion_stray_close_tags_total", model="lab/model") == 1
+
+
 def test_calls_to_providers_are_counted_and_show_whether_they_are_reached():
     page = Page()
     for outcome, reachable, up in (

@@ -1,12 +1,16 @@
 """Bytes → call: a bounded body, JSON, the fields that matter, and a model that exists and that this key may ask for."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from proxy.accounts import Identity
-from proxy.call import Call, Endpoint
-from proxy.catalog import Catalog
+from proxy.call import Call, Endpoint, Target
+from proxy.catalog import Catalog, Model
 from proxy.errors import ErrorType, Fault, Refusal, invalid_request
 from proxy.wire.chat_request import read_chat_request
+from proxy.wire.response_request import ResponseRequest, as_chat, native_stand_in, read_response_request
 
 _JSON: Final = "application/json"
 
@@ -22,12 +26,33 @@ class Body(Protocol):
 
 
 async def accept(
-    request: Body, request_id: str, identity: Identity, catalog: Catalog, *, max_body: int, now: int
+    request: Body,
+    endpoint: Endpoint,
+    request_id: str,
+    identity: Identity,
+    catalog: Catalog,
+    targets: Mapping[str, Sequence[Target]],
+    *,
+    max_body: int,
+    now: int,
 ) -> Call:
-    """Return the call that a chat completion request makes. Raises `Refusal` (400, 403, 408, 413, 415)."""
+    """Return the call that a request makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403,
+    408, 413, 415).
+    """
     _check_media_type(request.header("Content-Type"))
-    chat = read_chat_request(await request.body(max_body))
-    model = catalog.find(chat.model)
+    body = await request.body(max_body)
+    if endpoint is Endpoint.CHAT:
+        chat = read_chat_request(body)
+        return Call(request_id, endpoint, chat, _model(chat.model, identity, catalog), now)
+    response = read_response_request(body)
+    model = _model(response.model, identity, catalog)
+    return _response_call(
+        Call(request_id, endpoint, response.shared, model, now, response), response, targets[model.id]
+    )
+
+
+def _model(name: str, identity: Identity, catalog: Catalog) -> Model:
+    model = catalog.find(name)
     if model is None:
         message = "There is no such model; GET /v1/models lists those there are."
         raise invalid_request(message, param="model", code="model_not_found")
@@ -35,7 +60,20 @@ async def accept(
     if allowed is not None and model.id not in allowed:
         message = "This API key may not use this model; ask for another model or another key."
         raise Refusal(Fault(403, ErrorType.PERMISSION, "model_not_allowed", message, "model", reason="permission"))
-    return Call(request_id, Endpoint.CHAT, chat, model, now)
+    return model
+
+
+def _response_call(call: Call, response: ResponseRequest, targets: Sequence[Target]) -> Call:
+    """Translate for providers that speak chat completions alone; what cannot be translated goes only to the others."""
+    natives = [target.provider.native_responses for target in targets] if response.may_pass else []
+    if natives and all(natives):
+        return replace(call, request=native_stand_in(response))
+    try:
+        return replace(call, request=as_chat(response))
+    except Refusal:
+        if any(natives):
+            return replace(call, request=native_stand_in(response), native_only=True)
+        raise
 
 
 def _check_media_type(value: str | None) -> None:

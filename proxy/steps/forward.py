@@ -6,6 +6,7 @@ the client without passing here.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -14,16 +15,12 @@ from msgspec.structs import replace
 from proxy.call import Call, Ending, Outcome, Target
 from proxy.errors import ErrorType, Fault
 from proxy.providers import OnDisconnect
+from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
 from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
-from proxy.usage import Usage, UsageSource
-from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
-from proxy.wire.chat_request import upstream_body
-from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.headers import request_head
-from proxy.wire.refusal import error_event
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
 MAX_ATTEMPTS: Final = 3
@@ -52,13 +49,15 @@ class Watch(Protocol):
 
 
 class Forwarder(Struct, frozen=True):
-    """What forwarding needs of the worker: the exchanges that are open, who watches, time, and ids."""
+    """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, and what
+    translations need.
+    """
 
     open: set[Exchange]
     """The exchanges under way; the worker's sweep keeps their deadlines."""
     watch: Watch
     clock: Callable[[], float]
-    new_id: Callable[[], str]
+    around: Surroundings
     loop: asyncio.AbstractEventLoop
 
 
@@ -83,7 +82,8 @@ async def forward(
         outcome = replace(
             outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock()
         )
-        attempt = _Attempt(call, target, upstream, client, lines, forwarder)
+        translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
+        attempt = _Attempt(call, target, upstream, client, lines, forwarder, translation)
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
@@ -115,6 +115,7 @@ class _Attempt(Struct, frozen=True):
     client: Client
     lines: bytes
     forwarder: Forwarder
+    translation: Translation
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
@@ -133,16 +134,17 @@ class _Attempt(Struct, frozen=True):
         return await self._ask(connection, outcome)
 
     async def _ask(self, connection: UpstreamConnection, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
-        request = self.call.request
-        body = upstream_body(request, self.target.route.model, self.upstream.dialect)
+        translation = self.translation
+        body = translation.request()
+        stream = self.call.request.stream
         head = request_head(
-            self.upstream.chat_path,
+            self.upstream.origin.path + translation.path,
             self.upstream.origin.authority,
             self.upstream.head_lines,
             len(body),
-            stream=request.stream,
+            stream=stream,
         )
-        exchange = self._pump(connection) if request.stream else self._answer(connection)
+        exchange = self._pump(connection) if stream else self._answer(connection)
         connection.send(head, body, exchange)
         self.forwarder.open.add(exchange)
         try:
@@ -153,6 +155,7 @@ class _Attempt(Struct, frozen=True):
             self.forwarder.open.discard(exchange)
         if isinstance(exchange, Pump):
             assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
+            self.upstream.learn(exchange.stream.reasoning_field)
             return stream_outcome(outcome, result, exchange), None
         assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
         return self._serve_answer(result, outcome), None
@@ -168,58 +171,35 @@ class _Attempt(Struct, frozen=True):
         )
 
     def _pump(self, connection: UpstreamConnection) -> Pump:
-        call, provider, forwarder = self.call, self.target.provider, self.forwarder
-        plan = StreamPlan(
-            model=call.model.id,
-            choices=call.request.choices,
-            include_usage=call.request.include_usage,
-            continuous_usage=call.request.continuous_usage,
-            strip_fields=provider.strip_fields,
-            every_event=provider.fix_deltas,
-            completion_from_total=provider.completion_from_total,
-            now=call.accepted_at,
-            new_id=forwarder.new_id,
-            estimate=call.estimate,
-        )
+        provider, forwarder = self.target.provider, self.forwarder
+        stream = self.translation.stream()
         self.client.stream_with(self.lines)
         return Pump(
             connection,
-            ChatStream(plan),
+            stream,
             self.client,
             first_byte=provider.first_byte_timeout,
             idle=provider.idle_timeout,
-            fail=self._error_events,
+            fail=partial(self._error_events, stream),
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
 
-    def _error_events(self, error: UpstreamError) -> bytes:
+    def _error_events(self, stream: AnswerStream, error: UpstreamError) -> bytes:
         if error.kind == STOPPING:
             self.forwarder.watch.interrupted(self.call, self.target, Ending.CANCELLED)
-            return error_event(_stopping(), self.call.request_id)
+            return stream.fail(_stopping(), self.call.request_id)
         self.forwarder.watch.attempt(self.call, self.target, error)
-        return error_event(stream_fault(error), self.call.request_id)
+        return stream.fail(stream_fault(error), self.call.request_id)
 
     def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
-        call, provider = self.call, self.target.provider
-        answer = read_answer(
-            body,
-            new_id=self.forwarder.new_id,
-            strip_fields=provider.strip_fields,
-            completion_from_total=provider.completion_from_total,
-        )
-        usage, source = _usage_of(answer, call)
-        written = write_answer(
-            answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.forwarder.new_id
-        )
-        self.client.answer(200, written, self.lines)
+        answered = self.translation.answer(body)
+        self.upstream.learn(answered.reasoning_field)
+        self.client.answer(200, answered.body, self.lines)
         return replace(
-            outcome,
+            answer_outcome(outcome, answered),
             ending=Ending.COMPLETE,
             reached=True,
-            usage=usage,
-            source=source,
-            upstream_id=answer.upstream_id,
             first_byte_at=self.forwarder.clock(),
         )
 
@@ -235,7 +215,9 @@ class _Attempt(Struct, frozen=True):
         return gone, None
 
 
-async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: Forwarder) -> Outcome:
+async def drain(
+    exchange: Exchange, call: Call, outcome: Outcome, upstreams: Mapping[str, Upstream], forwarder: Forwarder
+) -> Outcome:
     """Read an answer to its end although its client has left, as long as its provider allows; returns the outcome by
     then.
     """
@@ -247,11 +229,8 @@ async def drain(exchange: Exchange, call: Call, outcome: Outcome, forwarder: For
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
-            answer = read_answer(
-                result, new_id=forwarder.new_id, completion_from_total=target.provider.completion_from_total
-            )
-            usage, source = _usage_of(answer, call)
-            return replace(outcome, usage=usage, source=source, upstream_id=answer.upstream_id)
+            dialect = upstreams[target.route.provider].dialect
+            return answer_outcome(outcome, translation_of(call, target, dialect, forwarder.around).answer(result))
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:
@@ -269,15 +248,15 @@ def stream_outcome(outcome: Outcome, ending: Ending, pump: Pump) -> Outcome:
         usage=usage,
         source=source,
         upstream_id=pump.stream.upstream_id,
+        dropped_events=pump.stream.dropped,
+        stray_close_tags=pump.stream.stray_close_tags,
         first_byte_at=pump.first_byte_at,
     )
 
 
-def _usage_of(answer: ChatAnswer, call: Call) -> tuple[Usage, UsageSource]:
-    """Return what a whole answer is billed by: what its provider told, else the estimate."""
-    if answer.usage is not None:
-        return answer.usage, UsageSource.UPSTREAM
-    return call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
+def answer_outcome(outcome: Outcome, answered: Answered) -> Outcome:
+    """Add to an outcome what a whole answer has shown."""
+    return replace(outcome, usage=answered.usage, source=answered.source, upstream_id=answered.upstream_id)
 
 
 def _stopping() -> Fault:

@@ -7,8 +7,6 @@ from proxy.providers import AuthHeader, Provider
 from proxy.upstream.connections import Origin, UpstreamPool
 from proxy.wire.chat_request import dialect_of
 
-CHAT_PATH = "/chat/completions"
-
 
 class Upstream:
     """One provider: everything that a request to it needs and that does not depend on the request."""
@@ -23,12 +21,19 @@ class Upstream:
         self.origin = Origin.of(base_url)
         self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
         self.head_lines = _credentials(provider) + _own_headers(provider)
-        self.chat_path = self.origin.path + CHAT_PATH
         self.dialect = dialect_of(provider)
+        self.reasoning_field = provider.reasoning_field
+        """Where earlier reasoning is sent back: the profile's word, else the field in which this provider's last came.
+        """
 
     def __repr__(self) -> str:
         """Name the provider and its host; never its key."""
         return f"<Upstream {self.name} at {self.origin.authority}>"
+
+    def learn(self, reasoning_field: str | None) -> None:
+        """Remember the field that reasoning came in, unless the profile names one."""
+        if reasoning_field is not None and self.provider.reasoning_field is None:
+            self.reasoning_field = reasoning_field
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must not be seen in anything a client gets: the provider's secrets, and where it is."""

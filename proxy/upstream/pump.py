@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.call import Ending
+from proxy.translation import AnswerStream
 from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import STOPPING, SUCCESS, Exchange, Failure, coded, compressed, silent, stopping
-from proxy.wire.chat_stream import ChatStream
 from proxy.wire.upstream_error import UpstreamError
 
 COMMIT_SECONDS: Final = 5.0
@@ -52,7 +52,7 @@ class Pump(Exchange[Ending]):
     def __init__(
         self,
         connection: UpstreamConnection,
-        stream: ChatStream,
+        stream: AnswerStream,
         client: ClientStream,
         *,
         first_byte: float,
@@ -81,7 +81,7 @@ class Pump(Exchange[Ending]):
         client.on_flow(self._pause, self._resume)
 
     @property
-    def stream(self) -> ChatStream:
+    def stream(self) -> AnswerStream:
         """What is known of the stream so far."""
         return self._stream
 

@@ -292,7 +292,10 @@ class ChatStream:
         self.committed = self.committed or written.speaks
         if self._output.looks_out and self._plan.choices == 1 and not writer.blockless:
             self._output.look_no_more()
-        return self._chunks([[choice] for choice in written.choices] if choices else [[]], fields, disguise)
+        out = self._chunks([[choice] for choice in written.choices] if choices else [[]], fields, disguise)
+        if event.clean and not self._plan.reads_all and event_of(Raw(json.compact(event.data or b""))) == out:
+            return event.raw  # but for blanks, which need not change
+        return out
 
     def _take_usage(self, fields: RawObject, choices: list[RawObject]) -> bool:
         """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns

@@ -109,7 +109,7 @@ def is_null(value: Raw | None) -> bool:
 
 def too_deep(body: bytes) -> bool:
     """Tell whether arrays and objects are nested deeper than `MAX_DEPTH`, in a time that grows with the size alone."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    if _few(body, b"[", MAX_DEPTH // 2) and _few(body, b"{", MAX_DEPTH // 2):
         return False
     # In this order: pairs of backslashes first, so that what is left of `\"` really is an escaped quote.
     skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_STEPS, _NOT_STRUCTURE)
@@ -118,6 +118,17 @@ def too_deep(body: bytes) -> bool:
         steps = steps.replace(_UP + _DOWN, b"")  # one level less, everywhere
     left = MAX_DEPTH - _PEELED
     return _UP * (left + 1) in steps or max(accumulate(memoryview(steps).cast("b")), default=0) > left
+
+
+def _few(body: bytes, character: bytes, most: int) -> bool:
+    """Tell whether a character occurs at most so often: for bodies that are nearly all text, many times faster than
+    counting.
+    """
+    at = body.find(character)
+    while at >= 0 and most:
+        at = body.find(character, at + 1)
+        most -= 1
+    return at < 0
 
 
 class Disguise:

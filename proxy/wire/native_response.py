@@ -46,8 +46,8 @@ class NativeStream:
 
     __slots__ = (
         "_estimate", "_held", "_is_json", "_last", "_output", "_plan", "_reader", "_reported", "_response",
-        "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error", "stray_close_tags",
-        "upstream_id",
+        "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
+        "reasoning_field", "stray_close_tags", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: NativePlan, estimate: Callable[[int], Usage]) -> None:
@@ -72,6 +72,8 @@ class NativeStream:
         self.ended = False
         self.error: UpstreamError | None = None
         self.stray_close_tags = 0
+        self.reasoning_field: str | None = None
+        """None for ever: a client sends earlier reasoning back as the items that it got."""
         self.dropped = 0
         """Events that could not be read."""
 

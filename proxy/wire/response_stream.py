@@ -71,6 +71,11 @@ class ResponseStream:
         return self._chat.stray_close_tags
 
     @property
+    def reasoning_field(self) -> str | None:
+        """The field that the provider's reasoning came in, if it came in one."""
+        return self._chat.reasoning_field
+
+    @property
     def dropped(self) -> int:
         """How many events could not be read."""
         return self._chat.dropped + self._dropped

@@ -16,11 +16,13 @@ from enum import StrEnum
 from typing import Self
 
 from processes import BenchError, core_busy_ns, cpu_ns, pinned_to, rss_kib, store_pids, wait_quiet
-from servers import Server, Site, Tools, request
+from scan import CASES, TARGETS, measure
+from servers import MODEL, REWRITTEN, Server, Site, Tools, request
 
 SPREAD_RAMP_MS = 10
 """Added to the second in which paced streams are opened, so that their events do not fall into step."""
 LONGEST_LOAD_S = 360
+SCANNED_EVENTS = 4000
 
 
 class Judged(StrEnum):
@@ -64,16 +66,17 @@ class Cost:
 
     name: str
     title: str
-    target: float
+    target: float | None
     connections: int
     seconds: float
     events: int = 0
     pace_ms: int = 0
     per_event: bool = False
+    model: str = MODEL
 
     def message(self, key: str) -> bytes:
         """The request that every connection sends."""
-        return request(key, stream=bool(self.events), events=self.events, pace_ms=self.pace_ms)
+        return request(key, stream=bool(self.events), events=self.events, pace_ms=self.pace_ms, model=self.model)
 
     def arguments(self) -> list[str]:
         """For the load generator: closed loops for a time, or paced streams of `seconds`, opened in a second."""
@@ -89,6 +92,7 @@ def costs(*, quick: bool) -> tuple[Cost, ...]:
     return (
         Cost("small", "request, 1 KiB, JSON answer, 64 at once", 6.0, connections=64, seconds=1.0 if quick else 2.5),
         Cost("burst", "stream of 256 events, unpaced, 16 at once", 2.0, 16, seconds=1.0 if quick else 2.0, events=256),
+        Cost("rewritten", "the same, every event written anew", None, 16, 1.0 if quick else 2.0, 256, model=REWRITTEN),
         Cost("paced", "event, 500 streams at 50 events/s", 1.6, 500, paced_s, round(paced_s * 50), 20, per_event=True),
     )
 
@@ -236,6 +240,18 @@ class Bench:
         if counted.peak != streams:
             raise BenchError(f"only {counted.peak} of {streams} streams were open at once")
         return full
+
+
+def scan(rounds: int, progress: Callable[[str], None]) -> list[Row]:
+    """What one event costs where streams are read, by how much is done to it: in this process, without any socket."""
+    rows = []
+    for case in CASES:
+        title = f"scan, level {case.level}: {case.name}, an event"
+        row = Row("scan", title, "µs", Judged.VALUE, TARGETS[case.level], {"gateway": []})
+        row.rounds["gateway"] = [measure(case, SCANNED_EVENTS, 1).alone for _ in range(rounds)]
+        rows.append(row)
+        progress(f"{title}: {row.median('gateway'):.2f} µs")
+    return rows
 
 
 def start(site: Site, rounds: int, progress: Callable[[str], None]) -> list[Row]:

@@ -23,6 +23,8 @@ from processes import BenchError, Children, own_pids
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MODEL = "bench/mock"
+REWRITTEN = "bench/rewritten"
+"""The same model behind a provider whose every event is parsed and written anew."""
 ANSWERS_WITHIN_S = 30.0
 COMMAND_WITHIN_S = 30.0
 
@@ -34,6 +36,7 @@ data_dir: {data}
 catalog: catalog.yaml
 providers:
   bench: {{base_url: "http://127.0.0.1:{upstream}/v1", api_key: upstream}}
+  rewritten: {{base_url: "http://127.0.0.1:{upstream}/v1", api_key: upstream, fix_deltas: true}}
 plans:
   bench:
     requests_per_minute: 10000000
@@ -44,8 +47,7 @@ plans:
 default_plan: bench
 """
 
-CATALOG_YAML = """\
-models:
+ENTRY_YAML = """\
   - id: {model}
     name: "Bench: Mock"
     description: "The upstream of the benchmark."
@@ -56,8 +58,12 @@ models:
     architecture: {{modality: "text->text"}}
     pricing: {{prompt: "0.00000001", completion: "0.00000002", input_cache_read: "0.000000005"}}
     routes:
-      - {{provider: bench, model: {model}}}
+      - {{provider: {provider}, model: bench/mock}}
 """
+CATALOG_YAML = "models:\n" + "".join(
+    ENTRY_YAML.format(model=model, provider=provider)
+    for model, provider in ((MODEL, "bench"), (REWRITTEN, "rewritten"))
+)
 
 NGINX_CONF = """\
 daemon off;
@@ -272,7 +278,7 @@ class Site:
         config.write_text(
             GATEWAY_YAML.format(port=port, admin_port=admin_port, data=self.folder / "data", upstream=upstream)
         )
-        (self.folder / "catalog.yaml").write_text(CATALOG_YAML.format(model=MODEL))
+        (self.folder / "catalog.yaml").write_text(CATALOG_YAML)
         environment = self.environment() | {"AION_PROXY_CONFIG": str(config)}
         command = [sys.executable, "-m", "proxy", "serve", "--config", str(config), "--workers", "1"]
         with log_path.open("wb") as log:

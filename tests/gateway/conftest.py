@@ -26,6 +26,8 @@ providers:
   down: {{base_url: "http://127.0.0.1:{closed}/v1"}}
   dialect: {{base_url: "{dialect}", max_tokens_param: max_completion_tokens, developer_role: system,
              drop_params: [top_k], extra_body: {{safe_mode: true}}, strip_fields: [vendor]}}
+  native: {{base_url: "{native}", native_responses: true}}
+  tagged: {{base_url: "{tagged}", reasoning_style: tags}}
 """
 ENTRY = """\
   - id: {id}
@@ -36,6 +38,7 @@ ENTRY = """\
     max_completion_tokens: 1024
     aliases: [{aliases}]
     pricing: {{prompt: "0.0000008", completion: "0.0000016", input_cache_read: "0.0000002"}}
+    reasoning: {reasons}
     routes: [{routes}]
 """
 MODELS = {
@@ -49,8 +52,14 @@ MODELS = {
     "main-then-second": [("main", "m1"), ("second", "m2")],
     "down-then-second": [("down", "m1"), ("second", "m2")],
     "quick-then-second": [("quick", "m1"), ("second", "m2")],
+    "reasoner": [("main", "reasoner")],
+    "tagged-reasoner": [("tagged", "tagged-reasoner")],
+    "native": [("native", "native-upstream")],
+    "native-or-chat": [("native", "n1"), ("main", "m1")],
+    "chat-or-native": [("main", "m1"), ("native", "n1")],
 }
 ALIASES = {"test/renamed": "renamed"}
+REASONERS = {"reasoner", "tagged-reasoner"}
 
 
 def catalog_entry(name: str, routes: list[tuple[str, str]]) -> str:
@@ -58,7 +67,8 @@ def catalog_entry(name: str, routes: list[tuple[str, str]]) -> str:
         f"{{provider: {provider}, model: {model}, weight: {0 if number else 1}}}"
         for number, (provider, model) in enumerate(routes)
     ]
-    return ENTRY.format(id=name, routes=", ".join(weighted), aliases=ALIASES.get(name, ""))
+    reasons = "true" if name in REASONERS else "false"
+    return ENTRY.format(id=name, routes=", ".join(weighted), aliases=ALIASES.get(name, ""), reasons=reasons)
 
 
 CATALOG = "models:\n" + "".join(catalog_entry(name, routes) for name, routes in MODELS.items())
@@ -88,7 +98,7 @@ def make_gateway(
         closed.bind(("127.0.0.1", 0))  # and never listened on: connecting to it is refused
 
         def make(folder: Path | None = None, more: str = "") -> Gateway:
-            names = ("main", "second", "quick", "drain", "dialect")
+            names = ("main", "second", "quick", "drain", "dialect", "native", "tagged")
             urls = {name: all_providers.url(name) for name in names}
             config = CONFIG.format(closed=closed.getsockname()[1], **urls) + more
             keys = {"MAIN_PROVIDER_KEY": MAIN_KEY, "SECOND_PROVIDER_KEY": SECOND_KEY}

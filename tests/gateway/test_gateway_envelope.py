@@ -38,7 +38,7 @@ def refused(gateway: Gateway, data: bytes, status: int, code: str, param: str | 
     return answer
 
 
-@pytest.mark.parametrize("path", ["/", f"/{ECHO}", "/v1", "/v1/chat", "/v1/responses", "/v2/models", "/v1/models-x"])
+@pytest.mark.parametrize("path", ["/", f"/{ECHO}", "/v1", "/v1/chat", "/v1/response", "/v2/models", "/v1/models-x"])
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_path_that_is_not_there_is_404(gateway, path, method):
     refused(gateway, request_bytes(method, path), 404, "unknown_url", method=method)
@@ -50,6 +50,7 @@ def test_a_path_that_is_not_there_is_404(gateway, path, method):
         ("GET", CHAT, "POST"),
         ("DELETE", CHAT, "POST"),
         ("OPTIONS", CHAT, "POST"),
+        ("GET", "/v1/responses", "POST"),
         ("POST", "/v1/models", "GET, HEAD"),
         ("PUT", "/v1/models/same", "GET, HEAD"),
     ],

@@ -156,7 +156,7 @@ def test_a_model_that_does_not_exist_is_a_bad_request(client):
 
 def test_an_endpoint_that_is_not_there_is_not_found(client):
     with pytest.raises(openai.NotFoundError) as caught:
-        client.responses.create(model="same", input="Hi.")
+        client.embeddings.create(model="same", input="Hi.")
     assert caught.value.code == "unknown_url"
 
 

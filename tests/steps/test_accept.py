@@ -1,10 +1,15 @@
 """What makes a request a call, and which refusal anything else gets."""
 
+import json
+
 import pytest
 
+from proxy.call import Call, Endpoint
 from proxy.errors import ErrorType, Fault, Refusal
 from proxy.steps.accept import accept
-from specimens import NOW, api_key, body, catalog, identity
+from specimens import NOW, api_key, body, catalog, identity, provider, target
+
+TARGETS = {"lab/model": (target(),)}
 
 
 class FakeBody:
@@ -29,7 +34,7 @@ class FakeBody:
 async def accepted(data: bytes = b"", content_type: str | None = "application/json", *, models=None, limit=10_000):
     request = FakeBody(data or body(), content_type)
     who = identity(key=api_key(models=models))
-    return await accept(request, "req_1", who, catalog(), max_body=limit, now=NOW)
+    return await accept(request, Endpoint.CHAT, "req_1", who, catalog(), TARGETS, max_body=limit, now=NOW)
 
 
 async def fault_of(*args, **options) -> Fault:
@@ -70,7 +75,7 @@ async def test_json_is_taken_under_all_its_names(content_type):
 async def test_anything_else_is_refused_before_its_body_is_read(content_type):
     request = FakeBody(body(), content_type)
     with pytest.raises(Refusal) as refused:
-        await accept(request, "req_1", identity(), catalog(), max_body=10, now=NOW)
+        await accept(request, Endpoint.CHAT, "req_1", identity(), catalog(), TARGETS, max_body=10, now=NOW)
     assert (refused.value.fault.status, refused.value.fault.code) == (415, "unsupported_media_type")
     assert request.limit is None
 
@@ -117,3 +122,48 @@ async def test_a_model_that_the_key_may_use_is_let_through_under_its_alias_too()
 
 async def test_a_model_that_does_not_exist_is_not_found_rather_than_forbidden():
     assert (await fault_of(body(model="nope"), models=frozenset())).code == "model_not_found"
+
+
+# the Responses API
+
+SPEAKS = target("native", provider(native_responses=True))
+DOES_NOT = target("chat")
+
+
+async def asked(*targets, **fields) -> Call:
+    """The call that a request to the Responses API makes of a model with such targets."""
+    data = json.dumps({"model": "short", "input": "Say hello.", **fields}).encode()
+    return await accept(
+        FakeBody(data), Endpoint.RESPONSES, "req_1", identity(), catalog(), {"lab/model": targets}, max_body=9999, now=NOW
+    )
+
+
+async def test_a_response_is_a_chat_request_to_providers_that_know_no_other():
+    call = await asked(DOES_NOT, stream=True)
+    assert (call.endpoint, call.model.id, call.request.stream) == ("responses", "lab/model", True)
+    assert bytes(call.request.fields["messages"]) == b'[{"role":"user","content":"Say hello."}]'
+    assert call.response is not None
+
+
+@pytest.mark.parametrize("targets", [(DOES_NOT,), ()])
+async def test_what_only_a_server_that_stores_responses_can_serve_is_refused(targets):
+    with pytest.raises(Refusal) as refused:
+        await asked(*targets, previous_response_id="resp_1")
+    assert (refused.value.fault.code, refused.value.fault.param) == ("unsupported_parameter", "previous_response_id")
+
+
+async def test_it_is_taken_where_every_provider_speaks_the_api_itself():
+    call = await asked(SPEAKS, previous_response_id="resp_1")
+    assert not call.native_only
+
+
+async def test_it_goes_to_those_alone_where_some_do():
+    call = await asked(DOES_NOT, SPEAKS, previous_response_id="resp_1")
+    assert call.native_only
+
+
+@pytest.mark.parametrize("own", [{"reasoning_split": False}, {"messages": [{"role": "user", "content": "x"}], "input": None}])
+async def test_what_is_this_gateway_s_own_is_translated_for_all(own):
+    call = await asked(DOES_NOT, SPEAKS, **own)
+    assert "messages" in call.request.fields
+    assert not call.native_only

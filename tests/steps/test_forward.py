@@ -132,7 +132,7 @@ class Bench:
         self.upstreams: dict[str, Upstream] = {}
         self.open: set[Exchange] = set()
         self.loop = asyncio.get_running_loop()
-        self.forwarder = Forwarder(self.open, self.watch, self.clock, lambda: "new", self.loop)
+        self.forwarder = Forwarder(self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop)
 
     def add(self, name: str, port: int, **fields: object) -> None:
         self.targets.append(target(name, provider(port, **fields), called=f"{name}-model"))
@@ -519,7 +519,7 @@ class TestClientsThatLeave:
             await until(lambda: b'"stop"' in one.client.data)
             outcome, unread = await one.leave(task)
             assert unread is not None
-            draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
+            draining = one.loop.create_task(drain(unread, one.call, outcome, one.upstreams, one.forwarder))
             go.set()
             outcome = await asyncio.wait_for(draining, WAIT)
             assert (outcome.ending, outcome.source) == (Ending.CLIENT_GONE, UsageSource.UPSTREAM)
@@ -532,7 +532,7 @@ class TestClientsThatLeave:
             task = one.begin(stream=True)
             await until(lambda: b'"stop"' in one.client.data)
             outcome, unread = await one.leave(task)
-            outcome = await drain(unread, one.call, outcome, one.forwarder)
+            outcome = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
             assert (outcome.ending, outcome.source, outcome.usage.completion) == (
                 Ending.CLIENT_GONE,
@@ -552,7 +552,7 @@ class TestClientsThatLeave:
             if moment == "output":
                 await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
-            draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
+            draining = one.loop.create_task(drain(unread, one.call, outcome, one.upstreams, one.forwarder))
             go.set()
             outcome = await asyncio.wait_for(draining, WAIT)
             assert (outcome.ending, outcome.source) == (Ending.CLIENT_GONE, UsageSource.UPSTREAM)
@@ -574,7 +574,7 @@ class TestClientsThatLeave:
             task = one.begin()
             await until(lambda: one.servers["one"].asked and one.open)
             outcome, unread = await one.leave(task)
-            draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
+            draining = one.loop.create_task(drain(unread, one.call, outcome, one.upstreams, one.forwarder))
             go.set()
             outcome = await asyncio.wait_for(draining, WAIT)
             assert outcome.ending is Ending.CLIENT_GONE
@@ -587,7 +587,7 @@ class TestClientsThatLeave:
             task = one.begin(stream=True)
             await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
-            outcome = await drain(unread, one.call, outcome, one.forwarder)
+            outcome = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
             assert (outcome.ending, outcome.usage.completion) == (Ending.CLIENT_GONE, 2)
 
@@ -597,7 +597,7 @@ class TestClientsThatLeave:
             task = one.begin(stream=True)
             await until(lambda: one.client.data)
             outcome, unread = await one.leave(task)
-            draining = one.loop.create_task(drain(unread, one.call, outcome, one.forwarder))
+            draining = one.loop.create_task(drain(unread, one.call, outcome, one.upstreams, one.forwarder))
             go.set()
             outcome = await asyncio.wait_for(draining, WAIT)
             assert (outcome.ending, outcome.usage.completion) == (Ending.CLIENT_GONE, 2)
@@ -627,7 +627,7 @@ class TestClientsThatLeave:
             async with asyncio.timeout(WAIT):
                 outcome, unread = await task
                 assert unread is exchange
-                outcome = await drain(unread, one.call, outcome, one.forwarder)
+                outcome = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
             assert (outcome.ending, outcome.source) == (Ending.CLIENT_GONE, UsageSource.UPSTREAM)
             assert (outcome.usage.prompt, outcome.usage.completion) == (12, 8)
             assert one.upstreams["one"].pool.take_idle() is not None
@@ -642,7 +642,7 @@ class TestClientsThatLeave:
             go.set()
             async with asyncio.timeout(WAIT):
                 outcome, unread = await task
-                outcome = await drain(unread, one.call, outcome, one.forwarder)
+                outcome = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
             assert outcome.ending is Ending.CLIENT_GONE
             assert one.servers["two"].connections == 0
             assert one.watch.told == [("one", "client_gone")]

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from proxy.steps.route import route
-from specimens import target
+from specimens import provider, target
 
 TRIES = 6000
 
@@ -16,6 +16,11 @@ def test_a_model_without_a_choice_costs_no_dice():
     only = (target("one"),)
     assert route(only, lambda: pytest.fail("nothing to decide")) is only
     assert route((), lambda: 0.5) == ()
+
+
+def test_what_cannot_be_translated_goes_only_where_it_need_not_be():
+    targets = [target("a"), target("b", provider(native_responses=True)), target("c")]
+    assert [one.route.provider for one in route(targets, lambda: 0.5, native_only=True)] == ["b"]
 
 
 def test_every_target_is_in_the_order_once():

@@ -34,7 +34,20 @@ async def test_the_operators_own_headers_follow():
 
 
 async def test_the_path_of_the_base_url_is_kept():
-    assert upstream(base_url="http://h/api/v1").chat_path == "/api/v1/chat/completions"
+    assert upstream(base_url="http://h/api/v1").origin.path == "/api/v1"
+
+
+async def test_the_field_of_earlier_reasoning_is_learnt_from_answers():
+    provider = upstream()
+    provider.learn("reasoning_content")
+    provider.learn(None)
+    assert provider.reasoning_field == "reasoning_content"
+
+
+async def test_the_field_that_a_profile_names_is_not_learnt_anew():
+    provider = upstream(reasoning_field="reasoning")
+    provider.learn("reasoning_content")
+    assert provider.reasoning_field == "reasoning"
 
 
 async def test_its_secrets_are_its_key_its_headers_and_where_it_is():

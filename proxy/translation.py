@@ -1,0 +1,270 @@
+"""How one call is spoken to one target: the body that is sent, and how what comes back becomes the client's answer.
+
+Three ways: chat completions to a provider that speaks them, the Responses API over such a provider, and the Responses
+API to a provider that speaks it itself. Each puts the pure parts of `wire/` together; no rule of a format lives here.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from proxy.call import Call, Target
+from proxy.errors import Fault
+from proxy.usage import Usage, UsageSource
+from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
+from proxy.wire.chat_request import Dialect, upstream_body
+from proxy.wire.chat_stream import ChatStream, StreamPlan
+from proxy.wire.native_answer import NativePlan, read_native_answer, write_native_answer
+from proxy.wire.native_response import NativeStream
+from proxy.wire.reasoning import ReasoningPlan, reasoning_plan
+from proxy.wire.response_answer import write_response
+from proxy.wire.response_object import ResponseShape
+from proxy.wire.response_request import ResponseRequest, native_body
+from proxy.wire.response_stream import ResponseStream
+from proxy.wire.upstream_error import UpstreamError
+
+CHAT_PATH: Final = "/chat/completions"
+RESPONSES_PATH: Final = "/responses"
+
+
+class AnswerStream(Protocol):
+    """A stream between a provider's bytes and a client's, in whichever way it is translated."""
+
+    @property
+    def committed(self) -> bool:
+        """Tell whether the answer has begun: until then it may still become an error or come from another target."""
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether it ended as it should."""
+
+    @property
+    def all_finished(self) -> bool:
+        """Tell whether only usage can still follow."""
+
+    @property
+    def error(self) -> UpstreamError | None:
+        """What broke it off, if anything did."""
+
+    @property
+    def upstream_id(self) -> str | None:
+        """The provider's id of the answer."""
+
+    @property
+    def stray_close_tags(self) -> int:
+        """How many closing tags of reasoning stood where none was open."""
+
+    @property
+    def dropped(self) -> int:
+        """How many events could not be read."""
+
+    @property
+    def reasoning_field(self) -> str | None:
+        """The field that the provider's reasoning came in, if it came in one."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take what the provider sent; return what goes to the client."""
+
+    def commit(self) -> bytes:
+        """Begin the answer although nothing was said yet; return what was held back."""
+
+    def end(self) -> bytes:
+        """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
+
+    def usage(self) -> tuple[Usage, UsageSource]:
+        """Return what is billed so far, and whether the provider told it."""
+
+    def fail(self, fault: Fault, request_id: str) -> bytes:
+        """Write the events that end a stream with an error."""
+
+
+class Answered(Struct, frozen=True):
+    """A whole answer as the client gets it, and what it is billed by."""
+
+    body: bytes
+    usage: Usage
+    source: UsageSource
+    upstream_id: str | None
+    reasoning_field: str | None = None
+    """The field that the provider's reasoning came in, if it came in one."""
+
+
+class Translation(Protocol):
+    """One call as it is spoken to one target."""
+
+    @property
+    def path(self) -> str:
+        """Where the body goes, below the provider's base URL."""
+
+    def request(self) -> bytes:
+        """Write the body that the provider is sent."""
+
+    def stream(self) -> AnswerStream:
+        """Begin to read a stream."""
+
+    def answer(self, body: bytes) -> Answered:
+        """Translate a whole answer. Raises `UpstreamError` if it is none."""
+
+
+class Surroundings(Struct, frozen=True):
+    """What a translation needs of the world: new random ids, and the time in Unix seconds."""
+
+    new_id: Callable[[], str]
+    now: Callable[[], int]
+
+
+def translation_of(
+    call: Call, target: Target, dialect: Dialect, around: Surroundings, reasoning_field: str | None = None
+) -> Translation:
+    """Choose the way in which a call is spoken to a target; `reasoning_field` is the one in which this provider wants
+    earlier reasoning, if that is known.
+    """
+    response = call.response
+    if response is None:
+        return _Chat(call, target, dialect, around, reasoning_field)
+    if response.may_pass and target.provider.native_responses:
+        return _Native(call, target, dialect, response)
+    return _Response(call, target, dialect, around, reasoning_field, response)
+
+
+class _Chat(Struct, frozen=True):
+    """Chat completions on both sides."""
+
+    call: Call
+    target: Target
+    dialect: Dialect
+    around: Surroundings
+    reasoning_field: str | None
+    path: str = CHAT_PATH
+
+    def request(self) -> bytes:
+        return upstream_body(
+            self.call.request, self.target.route.model, self.dialect, reasoning_field=self.reasoning_field
+        )
+
+    def stream(self) -> AnswerStream:
+        return ChatStream(stream_plan(self.call, self.target, self.around.new_id))
+
+    def answer(self, body: bytes) -> Answered:
+        call = self.call
+        answer = _read(body, call, self.target, self.around.new_id)
+        usage, source = _usage_of(answer, call)
+        written = write_answer(
+            answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.around.new_id
+        )
+        return Answered(written, usage, source, answer.upstream_id, answer.reasoning_field)
+
+
+class _Response(Struct, frozen=True):
+    """A response for the client, chat completions with the provider."""
+
+    call: Call
+    target: Target
+    dialect: Dialect
+    around: Surroundings
+    reasoning_field: str | None
+    response: ResponseRequest
+    path: str = CHAT_PATH
+
+    def request(self) -> bytes:
+        return upstream_body(
+            self.call.request, self.target.route.model, self.dialect, reasoning_field=self.reasoning_field
+        )
+
+    def stream(self) -> AnswerStream:
+        return ResponseStream(stream_plan(self.call, self.target, self.around.new_id), self._shape())
+
+    def answer(self, body: bytes) -> Answered:
+        answer = _read(body, self.call, self.target, self.around.new_id)
+        usage, source = _usage_of(answer, self.call)
+        written = write_response(answer, self._shape(), usage, self.around.new_id)
+        return Answered(written, usage, source, answer.upstream_id, answer.reasoning_field)
+
+    def _shape(self) -> ResponseShape:
+        response = self.response
+        return ResponseShape(
+            response_id=f"resp_{self.around.new_id()}",
+            model=self.call.model.id,
+            created_at=self.call.accepted_at,
+            echo=response.echo,
+            separate_reasoning=response.reasoning_split is None,
+            clock=self.around.now,
+        )
+
+
+class _Native(Struct, frozen=True):
+    """The Responses API on both sides."""
+
+    call: Call
+    target: Target
+    dialect: Dialect
+    response: ResponseRequest
+    path: str = RESPONSES_PATH
+
+    def request(self) -> bytes:
+        return native_body(self.response, self.target.route.model, self.dialect)
+
+    def stream(self) -> AnswerStream:
+        return NativeStream(self._plan(), self.call.estimate)
+
+    def answer(self, body: bytes) -> Answered:
+        plan = self._plan()
+        answer = read_native_answer(body, plan)
+        usage = answer.usage
+        source = UsageSource.UPSTREAM
+        if usage is None:
+            usage, source = self.call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
+        return Answered(write_native_answer(answer, plan), usage, source, answer.upstream_id)
+
+    def _plan(self) -> NativePlan:
+        provider = self.target.provider
+        return NativePlan(
+            self.call.model.id, self.response.metadata, provider.strip_fields, provider.completion_from_total
+        )
+
+
+def stream_plan(call: Call, target: Target, new_id: Callable[[], str]) -> StreamPlan:
+    """Say what a stream of chat chunks needs: what the client asked for, and what its provider is known to do."""
+    request, provider = call.request, target.provider
+    return StreamPlan(
+        model=call.model.id,
+        choices=request.choices,
+        include_usage=request.include_usage,
+        continuous_usage=request.continuous_usage,
+        strip_fields=provider.strip_fields,
+        every_event=provider.fix_deltas,
+        completion_from_total=provider.completion_from_total,
+        now=call.accepted_at,
+        new_id=new_id,
+        estimate=call.estimate,
+        reasoning=_reasoning(call, target),
+    )
+
+
+def _reasoning(call: Call, target: Target) -> ReasoningPlan:
+    request = call.request
+    return reasoning_plan(
+        request.reasoning_split,
+        reasons=call.model.reasoning,
+        provider=target.provider,
+        thinking_off=request.thinking_off,
+    )
+
+
+def _read(body: bytes, call: Call, target: Target, new_id: Callable[[], str]) -> ChatAnswer:
+    provider = target.provider
+    return read_answer(
+        body,
+        new_id=new_id,
+        strip_fields=provider.strip_fields,
+        completion_from_total=provider.completion_from_total,
+        reasoning=_reasoning(call, target),
+    )
+
+
+def _usage_of(answer: ChatAnswer, call: Call) -> tuple[Usage, UsageSource]:
+    """Return what a whole answer is billed by: what its provider told, else the estimate."""
+    if answer.usage is not None:
+        return answer.usage, UsageSource.UPSTREAM
+    return call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
