@@ -293,8 +293,9 @@ class ChatStream:
         if self._output.looks_out and self._plan.choices == 1 and not writer.blockless:
             self._output.look_no_more()
         out = self._chunks([[choice] for choice in written.choices] if choices else [[]], fields, disguise)
-        if event.clean and not self._plan.reads_all and event_of(Raw(json.compact(event.data or b""))) == out:
-            return event.raw  # but for blanks, which need not change
+        if event.clean and disguise is None and not self._plan.reads_all:
+            compact = b"data: %b\n\n" % json.compact(event.data or b"")
+            return event.raw if compact == out else out  # blanks alone need not change
         return out
 
     def _take_usage(self, fields: RawObject, choices: list[RawObject]) -> bool:

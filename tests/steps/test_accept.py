@@ -134,7 +134,14 @@ async def asked(*targets, **fields) -> Call:
     """The call that a request to the Responses API makes of a model with such targets."""
     data = json.dumps({"model": "short", "input": "Say hello.", **fields}).encode()
     return await accept(
-        FakeBody(data), Endpoint.RESPONSES, "req_1", identity(), catalog(), {"lab/model": targets}, max_body=9999, now=NOW
+        FakeBody(data),
+        Endpoint.RESPONSES,
+        "req_1",
+        identity(),
+        catalog(),
+        {"lab/model": targets},
+        max_body=9999,
+        now=NOW,
     )
 
 
@@ -162,7 +169,9 @@ async def test_it_goes_to_those_alone_where_some_do():
     assert call.native_only
 
 
-@pytest.mark.parametrize("own", [{"reasoning_split": False}, {"messages": [{"role": "user", "content": "x"}], "input": None}])
+@pytest.mark.parametrize(
+    "own", [{"reasoning_split": False}, {"messages": [{"role": "user", "content": "x"}], "input": None}]
+)
 async def test_what_is_this_gateway_s_own_is_translated_for_all(own):
     call = await asked(DOES_NOT, SPEAKS, **own)
     assert "messages" in call.request.fields

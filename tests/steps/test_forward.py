@@ -14,11 +14,12 @@ from proxy.call import Call, Ending, Outcome, Target
 from proxy.errors import ErrorType
 from proxy.steps import forward as step
 from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forward
+from proxy.translation import Surroundings
 from proxy.upstream.providers import Upstream, open_upstreams
 from proxy.usage import UsageSource
 from proxy.wire.upstream_error import UpstreamError
 from raw_upstream import RawUpstream, Script, answering, chunk, closing, http, raw_upstream, read_request, silent
-from specimens import DONE, FINISH, KEY, ROLE, USAGE, Clock, answer, call, event, provider, target, text
+from specimens import DONE, FINISH, KEY, NOW, ROLE, USAGE, Clock, answer, call, event, provider, target, text
 from waiting import WAIT, until
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -132,7 +133,9 @@ class Bench:
         self.upstreams: dict[str, Upstream] = {}
         self.open: set[Exchange] = set()
         self.loop = asyncio.get_running_loop()
-        self.forwarder = Forwarder(self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop)
+        self.forwarder = Forwarder(
+            self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop
+        )
 
     def add(self, name: str, port: int, **fields: object) -> None:
         self.targets.append(target(name, provider(port, **fields), called=f"{name}-model"))
