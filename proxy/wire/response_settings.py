@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 from proxy.errors import invalid_request
 from proxy.wire import json
 from proxy.wire.json import RawObject
-from proxy.wire.json_path import given, list_at, object_at, others, required, string_at, text_at
+from proxy.wire.json_path import NULL, given, list_at, object_at, others, required, string_at, text_at
 
 # Named in a header: a chat request has no such field, or one that would change what an answer looks like.
 _LEFT_OUT: Final = frozenset(
@@ -123,7 +123,7 @@ def _set_logprobs(settings: dict[str, object], fields: RawObject) -> list[str]:
     count = given(fields, "top_logprobs")
     if count is None:
         return []
-    if given(fields, "logprobs") is None and "logprobs" not in settings:
+    if settings.get("logprobs", NULL) == NULL:
         return ["top_logprobs"]
     settings["top_logprobs"] = count
     return []

@@ -115,6 +115,8 @@ def test_g71_what_would_change_price_route_or_credentials_is_left_out_and_named(
         ({"text": {"verbosity": None}}, ()),
         ({"reasoning": {"effort": "low", "context": "auto", "mode": None}}, ("reasoning.context",)),
         ({"reasoning": {"x\r\nSet-Cookie: a": 1}}, ("reasoning",)),
+        ({"reasoning": {"é": 1}}, ("reasoning",)),
+        ({"top_logprobs": 3, "logprobs": None}, ("top_logprobs",)),
         ({"prompt_cache_x\r\nSet-Cookie: a": 1}, ("prompt_cache_*",)),
     ],
 )
