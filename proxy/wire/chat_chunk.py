@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer
+from proxy.wire.chat_text import says
 from proxy.wire.json import RawObject
 
 OUTPUT: Final = frozenset(
@@ -24,22 +25,22 @@ OUTPUT: Final = frozenset(
         "audio",
     }
 )
+"""The keys of a delta that hold what a model produced."""
 _MANY_DIGITS: Final = 10
-_NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 
 
 def event_of(chunk: object) -> bytes:
     """Write one event: a single `data: ` line and the blank line."""
-    return b"data: " + json.encode(chunk) + b"\n\n"
+    return b"data: %b\n\n" % json.encode(chunk)
 
 
 def is_bare(choice: RawObject) -> bool:
     """Tell whether a choice of a chunk holds nothing at all but its index and perhaps a role."""
-    delta = choice.get("delta")
     if json.text_of(choice.get("finish_reason")):
         return False
+    delta = choice.get("delta")
     fields = {} if delta is None or json.is_null(delta) else json.split_object(bytes(delta))
-    return all(name == "role" or bytes(value) in _NOTHING for name, value in fields.items())
+    return not any(says(value) for name, value in fields.items() if name != "role")
 
 
 def index_of(choice: RawObject) -> int:

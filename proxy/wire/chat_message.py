@@ -32,8 +32,8 @@ def split_message(message: RawObject, plan: ReasoningPlan, disguise: Disguise | 
     before = rest.get("content", _NULL)
     parts = splitter.take(rest, disguise)
     calls = {"tool_calls": rest.pop("tool_calls")} if "tool_calls" in rest else {}
-    parts += splitter.call() if calls else []
-    parts += splitter.end()
+    parts += splitter.call(disguise) if calls else []
+    parts += splitter.end(disguise)
     fields = {"role": rest.pop("role")}
     for name in FIELDS:
         if texts := [text for key, text in parts if key == name]:

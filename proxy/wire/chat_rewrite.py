@@ -75,10 +75,7 @@ class ChunkWriter:
     @property
     def passing(self) -> Passing:
         """What of further events may leave unread; nothing where choices differ."""
-        if len(self._choices) == 1:
-            [known] = self._choices.values()
-            return known.splitter.passing
-        found = {known.splitter.passing for known in self._choices.values()}
+        found = {known.splitter.passing if known.tools.as_told else Passing.NOTHING for known in self._choices.values()}
         return found.pop() if len(found) == 1 else Passing.NOTHING
 
     @property
@@ -173,9 +170,9 @@ def _first(deltas: list[Delta], content: Raw | None) -> Delta:
     """Put the role into the first delta of a choice; one that says nothing yet keeps its empty content."""
     if deltas:
         return {"role": _ROLE, **deltas[0]}
-    return (
-        {"role": _ROLE} if content is None else {"role": _ROLE, "content": _NULL if json.is_null(content) else _EMPTY}
-    )
+    if content is None:
+        return {"role": _ROLE}
+    return {"role": _ROLE, "content": _NULL if json.is_null(content) else _EMPTY}
 
 
 def _reason(choice: RawObject) -> str | None:

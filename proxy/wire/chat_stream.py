@@ -128,7 +128,7 @@ class ChatStream:
 
     def flush(self) -> bytes:
         """Return what the splitters hold back, because nothing will follow; empty when asked again."""
-        return self._chunks([[choice] for choice in self._writer.flush()])
+        return self._chunks(self._writer.flush())
 
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Return the last events of a stream that has begun and fails: what was held back, and the error."""
@@ -250,8 +250,6 @@ class ChatStream:
         data = event.data or b""
         self._output.add(event.raw if event.clean else b"data: " + data.replace(b"\n", b" ") + b"\n\n")
         try:
-            if not json.is_utf8(data):
-                raise Malformed("it is not UTF-8")  # noqa: TRY301
             fields, disguise = _split(data)
             if (found := error_in(fields)) is not None:
                 self.error = UpstreamError(found)
@@ -267,9 +265,9 @@ class ChatStream:
         return written
 
     def _written(self, event: Event, fields: RawObject, disguise: Disguise | None) -> bytes:
-        raw_choices = fields.get("choices")
-        choices = [] if raw_choices is None or json.is_null(raw_choices) else json.split_list(raw_choices)
-        had_usage = b'"usage"' in event.raw and self._take_usage(fields, choices)
+        listed = fields.get("choices")
+        choices = [] if listed is None or json.is_null(listed) else json.split_list(listed)
+        had_usage = self._take_usage(fields, choices)
         if had_usage and not (choices and self._plan.continuous_usage) and all(is_bare(choice) for choice in choices):
             return b""
         writer = self._writer
@@ -289,10 +287,12 @@ class ChatStream:
         fields.update(self._head)
         if self.committed and event.clean and disguise is None and not had_usage:
             self._frames.learn(event.raw, fields, choices, writer)
-        self.committed = self.committed or written.speaks
+        self.committed = self.committed or (written.speaks and written.failed is None)
         if self._output.looks_out and self._plan.choices == 1 and not writer.blockless:
             self._output.look_no_more()
-        out = self._chunks([[choice] for choice in written.choices] if choices else [[]], fields, disguise)
+        if not choices:
+            return _revealed(event_of({**fields, "choices": []}), disguise)
+        out = self._chunks(written.choices, fields, disguise)
         if event.clean and disguise is None and not self._plan.reads_all:
             compact = b"data: %b\n\n" % json.compact(event.data or b"")
             return event.raw if compact == out else out  # blanks alone need not change
@@ -302,6 +302,8 @@ class ChatStream:
         """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns
         whether there was any.
         """
+        if json.is_null(fields.get("usage")) and "x_groq" not in fields and not any("usage" in one for one in choices):
+            return False
         usage, had = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):
             self._reported = usage
@@ -338,7 +340,7 @@ class ChatStream:
             return b""
         reason = finish_reason(None, has_tool_calls=self._output.has_tool_calls())
         missing = [choice for index in self._writer.unfinished for choice in self._writer.finish(index, reason)]
-        return self._chunks([[choice] for choice in missing]) + self._close()
+        return self._chunks(missing) + self._close()
 
     def _close(self) -> bytes:
         self.ended = True
@@ -367,22 +369,27 @@ class ChatStream:
         self._name(answer.upstream_id, created(answer.fields.get("created"), plan.now))
         self.all_finished = True
         written = ChunkWriter(UNTOUCHED, plan.new_id, repairs=True).write(choices_of_answer(answer))
-        return self._chunks([[choice] for choice in written.choices], disguise=answer.disguise) + self._close()
+        return self._chunks(written.choices, disguise=answer.disguise) + self._close()
 
     def _chunks(
-        self, choices: list[list[Choice]], fields: RawObject | None = None, disguise: Disguise | None = None
+        self, choices: list[Choice], fields: RawObject | None = None, disguise: Disguise | None = None
     ) -> bytes:
-        """Write a chunk around each list of choices; what else it holds is in `fields`."""
+        """Write a chunk around each choice; what else it holds is in `fields`."""
         chunk: dict[str, object] = {**(self._head if fields is None else fields)}
         out = []
-        for listed in choices:
-            chunk["choices"] = listed
-            body = json.encode(chunk)
-            out.append(b"data: %b\n\n" % (disguise.take_off(body) if disguise else body))
-        return b"".join(out)
+        for choice in choices:
+            chunk["choices"] = [choice]
+            out.append(event_of(chunk))
+        return _revealed(out[0] if len(out) == 1 else b"".join(out), disguise)
+
+
+def _revealed(events: bytes, disguise: Disguise | None) -> bytes:
+    return disguise.take_off(events) if disguise else events
 
 
 def _split(data: bytes) -> tuple[RawObject, Disguise | None]:
+    if not (data.isascii() or json.is_utf8(data)):
+        raise Malformed("it is not UTF-8")
     try:
         return json.split_object(data), None
     except Malformed:

@@ -5,6 +5,7 @@ neither UTF-8 nor the decoder knows it.
 """
 
 import re
+from itertools import product
 from typing import Final
 
 from msgspec import Raw
@@ -40,12 +41,13 @@ def unmasked(text: str, disguise: Disguise | None) -> str:
     return text if disguise is None else _PRIVATE.sub(lambda mask: _behind(mask[0], disguise), text)
 
 
-def encode_text(text: str) -> Raw:
-    """Write characters as a JSON string; a lone surrogate becomes its escape."""
+def encode_text(text: str, disguise: Disguise | None = None) -> Raw:
+    """Write characters as a JSON string; a lone surrogate becomes its escape, or what stands for that in disguise."""
     try:
         return Raw(json.encode(text))
     except UnicodeEncodeError:
-        return Raw(b'"%b"' % b"".join(_piece(piece) for piece in _HALVES.split(text)))
+        pieces = [_escape(piece, disguise) if _HALVES.match(piece) else _inside(piece) for piece in _HALVES.split(text)]
+        return Raw(b'"%b"' % b"".join(pieces))
 
 
 def joined(texts: list[Raw]) -> Raw:
@@ -73,5 +75,16 @@ def _behind(mask: str, disguise: Disguise) -> str:
     return chr(int(escape[-4:], base=16))
 
 
-def _piece(piece: str) -> bytes:
-    return b"\\u%04x" % ord(piece) if _HALVES.match(piece) else json.encode(piece)[1:-1]
+def _escape(half: str, disguise: Disguise | None) -> bytes:
+    digits = f"{ord(half):04x}"
+    if disguise is not None:
+        # A disguise knows an escape by its bytes, and its digits may have been written in capitals.
+        for written in product(*zip(digits, digits.upper(), strict=True)):
+            escape = b"\\u" + "".join(written).encode()
+            if (mask := disguise.put_on(escape)) != escape:
+                return mask
+    return b"\\u" + digits.encode()
+
+
+def _inside(text: str) -> bytes:
+    return json.encode(text)[1:-1]

@@ -168,17 +168,17 @@ class Splitter:
             self._say(content, disguise, parts)
         return parts
 
-    def call(self) -> list[Part]:
+    def call(self, disguise: Disguise | None = None) -> list[Part]:
         """Take note that the choice calls a tool now; return what was held back until then."""
-        return [] if self._scanner is None else self._rest(self._scanner.close())
+        return [] if self._scanner is None else self._rest(self._scanner.close(), disguise)
 
-    def end(self) -> list[Part]:
+    def end(self, disguise: Disguise | None = None) -> list[Part]:
         """Return what was held back, because the choice is over."""
-        return [] if self._scanner is None else self._rest(self._scanner.flush())
+        return [] if self._scanner is None else self._rest(self._scanner.flush(), disguise)
 
-    def _rest(self, held: tuple[str, str]) -> list[Part]:
+    def _rest(self, held: tuple[str, str], disguise: Disguise | None) -> list[Part]:
         parts: list[Part] = []
-        self._found(*held, parts)
+        self._found(*held, disguise, parts)
         if self._folding:
             self._folding = False
             parts.append(("content", encode_text(self._plan.closing)))
@@ -196,7 +196,7 @@ class Splitter:
             if not self._inline and _are_numbered(entries):
                 delta[DETAILS] = details
             if text := text_of_details(entries):
-                found.append((DETAILS, encode_text(unmasked(text, disguise))))
+                found.append((DETAILS, encode_text(unmasked(text, disguise), disguise)))
         return [(name, value) for name, value in found if says(value)]
 
     def _believes(self, name: str) -> bool:
@@ -224,17 +224,17 @@ class Splitter:
         if said == text:
             self._add(content, parts)  # as it was written
         else:
-            self._found(reasoning, said, parts)
+            self._found(reasoning, said, disguise, parts)
         if self._inline and self._scanner.left_block:
             self.source = self.source or _TAGS
 
-    def _found(self, reasoning: str, said: str, parts: list[Part]) -> None:
+    def _found(self, reasoning: str, said: str, disguise: Disguise | None, parts: list[Part]) -> None:
         if reasoning:
             self.source = self.source or _TAGS
             if self.source == _TAGS:
-                parts.append(("reasoning", encode_text(reasoning)))
+                parts.append(("reasoning", encode_text(reasoning, disguise)))
         if said:
-            self._add(encode_text(said), parts)
+            self._add(encode_text(said, disguise), parts)
 
     def _add(self, content: Raw, parts: list[Part]) -> None:
         if self._folding:
@@ -256,8 +256,8 @@ def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Ra
         return [], content
     thinking = text_in([part for part in parts if part["type"] == "thinking"]) or ""
     text = text_in([part for part in parts if part["type"] == "text"]) or ""
-    found = [(_PARTS, encode_text(unmasked(thinking, disguise)))] if thinking else []
-    return found, encode_text(unmasked(text, disguise))
+    found = [(_PARTS, encode_text(unmasked(thinking, disguise), disguise))] if thinking else []
+    return found, encode_text(unmasked(text, disguise), disguise)
 
 
 def _are_numbered(entries: object) -> bool:

@@ -53,6 +53,14 @@ class ToolDeltas:
         self.last: int | None = None
         """The number of the call that came last."""
 
+    @property
+    def as_told(self) -> bool:
+        """True while every call has the number that its provider gave it and nothing of it is kept: then a delta that
+        has the right form may leave as it came.
+        """
+        told = len(self._numbers) == len(self._calls) and all(index == at for index, at in self._numbers.items())
+        return told and all(call.first is None for call in self._calls.values())
+
     def take(self, deltas: list[RawObject]) -> list[Call]:
         """Return the deltas that a client gets, one call each: of each call first `index`, `id`, `type` and `function`
         with the name and empty arguments, then `index` and `function.arguments`.
@@ -117,7 +125,8 @@ class ToolDeltas:
         if (index := _index(told)) is not None:
             number = self._numbers.get(index)
             if number is None:
-                number = index if index not in self._calls else self._next()
+                taken = index in self._calls and (name or self._is_other(index, call_id))
+                number = self._next() if taken else index
             elif name and self._is_other(number, call_id):
                 number = self._next()
             self._numbers[index] = number

@@ -12,6 +12,7 @@ from proxy.providers import ReasoningStyle
 from proxy.usage import Usage
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
 from proxy.wire.chat_message import leaves_as_it_came
+from proxy.wire.json import split_list
 from proxy.wire.reasoning import UNTOUCHED, ReasoningPlan
 
 CALL = '{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
@@ -144,6 +145,17 @@ def test_what_is_said_to_leave_as_it_came_does(style: ReasoningStyle, mode: str,
         answer = read(sent, planned)
         assert json.loads(bytes(answer.choices))[0]["message"] == {"role": "assistant", "content": json.loads(content)}
         assert answer.stray_close_tags == 0
+
+
+@pytest.mark.parametrize("planned", [split(), split("field"), split(mode="inline"), split("prefilled", "inline")],
+                         ids=str)  # fmt: skip
+@pytest.mark.parametrize("text", [r"a\uD83D", r"<think>a\ud83d", r"<think>\udc00</think>b"])
+def test_what_was_split_can_be_read_again_with_half_a_surrogate_pair_in_it(planned: ReasoningPlan, text: str):
+    answer = read(body(f'{{"role":"assistant","content":"{text}"}}'), planned)
+    [choice] = split_list(answer.choices)
+    assert answer.disguise is not None
+    assert answer.disguise.take_off(bytes(choice["message"]))
+    assert answer.output_bytes() > 0
 
 
 def test_texts_that_are_split_keep_half_a_surrogate_pair():

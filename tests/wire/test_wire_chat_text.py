@@ -34,6 +34,19 @@ def test_a_text_that_is_read_is_the_text(text: str, escaped: bool):
     assert decode_text(Raw(disguise.put_on(written)), disguise or None) == json.loads(written)
 
 
+@pytest.mark.parametrize("escape", ["\\ud83d", "\\uD83D", "\\uD83d", "\\udC00"])
+def test_a_text_that_is_written_in_disguise_can_be_read_and_revealed(escape: str):
+    body = f'"a{escape}"'.encode()
+    disguise = Disguise(body)
+    written = bytes(encode_text(json.loads(body), disguise))
+    assert written == disguise.put_on(body)
+    assert disguise.take_off(written) == body
+
+
+def test_half_a_pair_that_the_disguise_does_not_know_is_written_as_its_escape():
+    assert bytes(encode_text("\ud83d", Disguise(rb'"\udc00"'))) == rb'"\ud83d"'
+
+
 def test_a_text_without_disguise_is_left():
     assert unmasked("a\ue000", None) == "a\ue000"
 

@@ -21,6 +21,7 @@ from playing import (
     plan,
     play,
     play_recorded,
+    split,
 )
 from provider_events import DONE, lines, same_model
 from streams import RECORDED
@@ -177,6 +178,15 @@ def test_every_chunk_that_is_written_anew_is_in_the_one_form(recorded: Recorded)
             known.add(call["index"])
 
 
+ASKED = [
+    {},
+    {"include_usage": True},
+    {"continuous_usage": True},
+    {"every_event": True},
+    {"reasoning": split()},
+    {"reasoning": split("field")},
+    {"reasoning": split("prefilled", "inline"), "every_event": True},
+]
 DAMAGE = st.tuples(
     st.integers(0, 1 << 16), st.sampled_from(["insert", "delete", "flip", "double"]), st.binary(min_size=1, max_size=6)
 )
@@ -201,7 +211,7 @@ def damaged(sent: bytes, damage: list[tuple[int, str, bytes]]) -> bytes:
     recorded=st.sampled_from(RECORDED),
     damage=st.lists(DAMAGE, min_size=1, max_size=5),
     places=st.lists(st.integers(0, 1 << 16), max_size=10),
-    asked=st.sampled_from([{}, {"include_usage": True}, {"continuous_usage": True}, {"every_event": True}]),
+    asked=st.sampled_from(ASKED),
 )
 def test_no_damage_raises_or_leaves_a_stream_without_an_ending(recorded: Recorded, damage, places, asked):
     sent = damaged(recorded.sent, damage)
@@ -213,8 +223,10 @@ def test_no_damage_raises_or_leaves_a_stream_without_an_ending(recorded: Recorde
 
 FRAGMENT = st.sampled_from(
     ["null", "true", "0", "-1", "1.5", "1e999", "9" * 60, '""', '"a"', '"stop"', '"\\ud800"', '"assistant"', "[]", "{}",
-     "[1]", "[[]]", '[{"index":0,"function":null}]', '[{"function":{"name":1,"arguments":{}}}]', '{"prompt_tokens":1}',
-     '{"prompt_tokens":1,"completion_tokens":2}', '{"message":{"a":1}}', '{"usage":{"prompt_tokens":"x"}}'],
+     "[1]", "[[]]", '[{"type":"text","text":"a"}]', '[{"type":"thinking","thinking":1}]', '"<think>a"',
+     '[{"index":0,"text":"a"}]', '[{"index":0,"function":null}]', '[{"function":{"name":1,"arguments":{}}}]',
+     '{"prompt_tokens":1}', '{"prompt_tokens":1,"completion_tokens":2}',
+     '{"message":{"a":1}}', '{"usage":{"prompt_tokens":"x"}}'],
 )  # fmt: skip
 
 
@@ -223,7 +235,9 @@ def object_of(*names: str, values: st.SearchStrategy[str] = FRAGMENT) -> st.Sear
     return fields.map(lambda fields: "{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}")
 
 
-DELTA = object_of("role", "content", "reasoning", "reasoning_content", "refusal", "tool_calls", "usage")
+DELTA = object_of(
+    *("role", "content", "reasoning", "reasoning_content", "reasoning_details", "refusal", "tool_calls", "usage")
+)
 CHOICE = object_of("index", "delta", "finish_reason", "usage", "logprobs", values=FRAGMENT | DELTA)
 CHOICES = st.lists(CHOICE, max_size=2).map(lambda choices: f"[{','.join(choices)}]")
 CHUNK = object_of("id", "object", "created", "model", "choices", "usage", "x_groq", "error", values=FRAGMENT | CHOICES)
@@ -231,17 +245,22 @@ CHUNK = object_of("id", "object", "created", "model", "choices", "usage", "x_gro
 
 @given(
     chunks=st.lists(CHUNK, max_size=4),
-    asked=st.sampled_from([{}, {"include_usage": True}, {"continuous_usage": True}]),
+    asked=st.sampled_from(ASKED),
 )
 def test_no_json_whatever_raises_or_leaves_a_stream_without_an_ending(chunks: list[str], asked):
     events = lines(same_model('{"content":"x"}'), *(f"data: {chunk}" for chunk in chunks), DONE)
     played = play([events], plan(**asked))
     assert played.ended != (played.error is not None)
     chunks_in(played.out)
+    assert play(event_by_event(events), plan(**asked)) == played
 
 
-@given(CHUNK)
-def test_no_whole_body_whatever_raises_or_leaves_a_stream_without_an_ending(body: str):
-    played = play([body.encode()], plan(include_usage=True))
+MESSAGE = DELTA.map(lambda message: f'{{"index":0,"message":{message},"finish_reason":"stop"}}')
+BODY = CHUNK | st.lists(MESSAGE, max_size=2).map(lambda choices: f'{{"id":"x","choices":[{",".join(choices)}]}}')
+
+
+@given(body=BODY, asked=st.sampled_from(ASKED))
+def test_no_whole_body_whatever_raises_or_leaves_a_stream_without_an_ending(body: str, asked):
+    played = play([body.encode()], plan(**asked))
     assert played.ended != (played.error is not None)
     chunks_in(played.out)

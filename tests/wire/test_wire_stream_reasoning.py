@@ -222,6 +222,34 @@ def test_e3_0_arguments_in_their_right_form_are_handed_on_as_the_very_objects_th
         assert stream.feed(piece) is piece
 
 
+ARGUMENTS = '{"tool_calls":[{"index":0,"function":{"arguments":"1"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("calls", "number"),
+    [
+        (['{"index":0,"id":"a","function":{"name":"f"}}', '{"index":0,"id":"b","function":{"name":"g"}}'], 1),
+        (['{"id":"a","function":{"name":"f"}}'], 0),
+    ],
+)
+def test_f6_8_arguments_of_a_call_that_got_another_number_are_not_handed_on(calls: list[str], number: int):
+    begin = [f'{{"tool_calls":[{call}]}}' for call in calls]
+    stream = stream_of(split(), same_model(ROLE), same_model('{"reasoning":"a"}'), *map(same_model, begin))
+    assert arguments_in(chunks_in(stream.feed(lines(same_model(ARGUMENTS))))) == {(0, number): "1"}
+
+
+def test_arguments_of_a_call_that_waits_for_its_name_wait_too():
+    begin = '{"tool_calls":[{"index":0,"id":"a","function":{"arguments":""}}]}'
+    stream = stream_of(split(), same_model(ROLE), same_model('{"content":"a"}'), same_model(begin))
+    assert stream.feed(lines(same_model(ARGUMENTS))) == b""
+    named = '{"tool_calls":[{"index":0,"function":{"name":"f"}}]}'
+    first, arguments = choices_in(chunks_in(stream.feed(lines(same_model(named)))))
+    assert first["delta"]["tool_calls"][0]["function"] == {"name": "f", "arguments": ""}
+    assert arguments["delta"] == json.loads(ARGUMENTS)
+    piece = lines(same_model(ARGUMENTS))
+    assert stream.feed(piece) is piece
+
+
 def test_e3_1_the_model_is_all_that_changes_in_reasoning_that_has_its_right_name():
     stream = stream_of(split(), vllm(ROLE), vllm('{"reasoning":"a"}'))
     piece = lines(vllm('{"reasoning":"b"}'), vllm('{"reasoning":"\\"model\\""}'))
@@ -356,6 +384,29 @@ def test_e2_5_text_that_is_held_back_does_not_begin_the_answer():
         assert not stream.committed
     assert texts(stream.feed(lines(same_model('{"content":"Well"}')))) == ("Well", "")
     assert stream.committed
+
+
+@pytest.mark.parametrize("delta", ["{}", '{"content":"a"}', '{"reasoning_content":"a"}'])
+@pytest.mark.parametrize("planned", [split(), split("none")], ids=str)
+def test_e5_5_an_answer_that_fails_with_its_first_event_has_not_begun(delta: str, planned: ReasoningPlan):
+    stream = stream_of(planned, same_model(ROLE))
+    assert stream.feed(lines(same_model(delta, '"error"'))) == b""
+    assert not stream.committed
+    assert stream.error is not None
+
+
+def test_e5_5_text_beside_a_failure_is_delivered_if_the_answer_has_begun():
+    stream = stream_of(split(), same_model(ROLE), same_model('{"content":"a"}'))
+    assert texts(stream.feed(lines(same_model('{"content":"b"}', '"abort"')))) == ("", "b")
+    assert stream.error is not None
+
+
+@pytest.mark.parametrize("choices", ['"choices":[]', '"choices":null', '"x":1'])
+def test_an_event_without_choices_keeps_what_it_says(choices: str):
+    event = f'data: {{"id":"chatcmpl-77","timings":{{"x":1.50,"y":"\\ud83d"}},{choices}}}'
+    out = stream_of(split(), same_model(ROLE), same_model('{"content":"<think>a"}')).feed(lines(event))
+    assert rb'"timings":{"x":1.50,"y":"\ud83d"}' in out
+    assert json.loads(out[6:])["choices"] == []
 
 
 ENDINGS = {

@@ -142,6 +142,13 @@ def test_calls_that_all_have_the_same_number_get_numbers_of_their_own():
     }
 
 
+def test_a_number_that_comes_late_is_that_of_the_call_that_has_it():
+    assert joined([call(None, "a", "f", "{")], [more("}", 0)], [call(1, "b", "g", "1")]) == {
+        0: {"id": "a", "name": "f", "arguments": "{}"},
+        1: {"id": "b", "name": "g", "arguments": "1"},
+    }
+
+
 def test_an_id_that_changes_with_every_delta_is_that_of_the_first():
     """Some servers make a new one for each piece of the arguments."""
     assert joined([call(0, "a", "f", "{")], [call(0, "b", None, "}")]) == {
@@ -202,6 +209,24 @@ def test_it_says_which_call_a_delta_with_arguments_alone_belongs_to():
     assert not tools.goes_on(None, 0)
     assert tools.goes_on(Raw(b"0"), 0)
     assert tools.goes_on(None, 0)
+
+
+@pytest.mark.parametrize(
+    ("event", "as_told"),
+    [
+        ([], True),
+        ([call(0, "a"), call(1, "b")], True),
+        ([call(1, "a")], True),
+        ([call(None, "a")], False),
+        ([call(0, "a"), call(0, "b")], False),
+        ([call(0, "a", None)], False),
+        ([call(0, "a", None), {"index": 0, "function": {"name": "f"}}], True),
+    ],
+)
+def test_it_says_whether_deltas_may_leave_as_they_come(event: list[dict], as_told: bool):
+    tools = ToolDeltas(lambda: "n")
+    tools.take(split_list(json.dumps(event).encode()))
+    assert tools.as_told is as_told
 
 
 @given(
