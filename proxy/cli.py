@@ -70,6 +70,10 @@ def _command(args: argparse.Namespace, config: Path, outside: Outside) -> int:
             from proxy.cli_check import check  # noqa: PLC0415 - loads the configuration's models
 
             return check(config, outside.environ, as_json=args.json)
+        case "conformance":
+            from proxy.cli_conformance import conformance  # noqa: PLC0415 - loads every check
+
+            return conformance(args, outside.environ)
         case _:
             from proxy.cli_accounts import perform  # noqa: PLC0415 - loads the stores
 

@@ -15,7 +15,7 @@ PLAN: Final = "plan"
 NONE: Final = "none"
 """Written instead of a limit: not limited."""
 
-_KEY: Final = re.compile(r"sk-aion-[0-9A-Za-z_-]+")
+_KEY: Final = re.compile(r"(sk-(?:aion-)?)[0-9A-Za-z_-]+")
 _DEMO_PORT: Final = 8080
 _HIGHEST_PORT: Final = 65_535
 _MOST_WORKERS: Final = 1_024
@@ -23,6 +23,7 @@ _MOST_WORKERS: Final = 1_024
 _HIGHEST_LIMIT: Final = 10**15
 _HIGHEST_BUDGET_PUSD: Final = 10**9 * 10**12
 _PUSD_PER_NUSD: Final = 1_000
+_LONGEST_WAIT_MS: Final = 3_600_000
 
 Adder = Callable[..., argparse.ArgumentParser]
 """What adds one word to a parser's words and returns the parser of what follows."""
@@ -37,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 
 def redact(message: str) -> str:
     """Return the message with whatever looks like a key cut down to its prefix."""
-    return _KEY.sub("sk-aion-…", message)
+    return _KEY.sub(r"\1…", message)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -60,9 +61,34 @@ def build_parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--real", action="store_true", help="put a small real model behind it")
     _json_option(_word(add, "check", "read the configuration and report every mistake at once"))
+    _add_conformance(
+        _word(add, "conformance", "check that an endpoint speaks as this gateway promises; reads no configuration file")
+    )
     _add_accounts(_group(add, "accounts", "make, show, change, switch off and on the accounts that may call"))
     _add_keys(_group(add, "keys", "make, list, revoke and rotate the API keys of an account"))
     return parser
+
+
+def _add_conformance(conformance: argparse.ArgumentParser) -> None:
+    conformance.add_argument("--base-url", metavar="URL", help="the API up to its version: http://127.0.0.1:8080/v1")
+    conformance.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="others can see a key on a command line: rather set $AION_PROXY_API_KEY or $OPENAI_API_KEY",
+    )
+    conformance.add_argument("--model", metavar="M", help="the model that is asked (default: the first of the listing)")
+    conformance.add_argument(
+        "--only", type=_names, metavar="CLAUSE,…", help="these clauses and all below them, such as A1,E1.2,F"
+    )
+    conformance.add_argument(
+        "--timeout",
+        type=_seconds,
+        default="60s",
+        metavar="60s",
+        help="how long an answer may take (default: %(default)s)",
+    )
+    conformance.add_argument("--list", action="store_true", help="show what is checked, and ask nothing")
+    _json_option(conformance)
 
 
 def _add_accounts(add: Adder) -> None:
@@ -185,6 +211,13 @@ def _duration_ms(text: str) -> int:
         return round(parse_duration(text) * 1_000)
     except ValueError as wrong:
         raise argparse.ArgumentTypeError(f"{text!r}: {wrong}") from None
+
+
+def _seconds(text: str) -> float:
+    milliseconds = _duration_ms(text)
+    if not 0 < milliseconds <= _LONGEST_WAIT_MS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1h")
+    return milliseconds / 1_000
 
 
 def _names(text: str) -> list[str]:

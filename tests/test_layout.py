@@ -42,6 +42,7 @@ FLOORS = {
     5: (
         *("proxy.app", "proxy.cli", "proxy.cli_*", "proxy.demo", "proxy.demo_*", "proxy.real_provider"),
         *("proxy.supervisor", "proxy.worker", "proxy.control", "proxy.__main__"),
+        *("proxy.conformance", "proxy.conformance.*"),
     ),
 }
 PURE_FLOORS = (0, 1)
