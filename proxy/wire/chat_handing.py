@@ -7,6 +7,8 @@ still have to see. It never reads an event's JSON. Pure.
 import re
 from typing import Final
 
+from msgspec import Raw
+
 from proxy.wire import json
 from proxy.wire.json import RawObject
 from proxy.wire.reasoning import Passing
@@ -27,7 +29,7 @@ _KEYS: Final = {
 class Handing:
     """What of one stream leaves unread, and is counted. Nothing does before `learn` has seen its first chunk."""
 
-    __slots__ = ("_forms", "_learned", "_looks", "_model", "_output", "_passing", "_there", "_written")
+    __slots__ = ("_constant", "_forms", "_learned", "_looks", "_model", "_output", "_passing", "_there", "_written")
 
     def __init__(self, model: str, output: OutputCounter) -> None:
         """Start before the first chunk; `model` is the name that clients see, `output` gets what is handed on."""
@@ -37,6 +39,7 @@ class Handing:
         self._passing = Passing.NOTHING
         self._forms: list[TextEvent] = []
         self._looks = 0
+        self._constant: list[bytes] = []
         self._there: bytes | None = None
         self._written = b""
 
@@ -52,6 +55,7 @@ class Handing:
                 return
             self._there = there[0]
             self._written = there[0].removesuffix(shown) + written
+        self._constant = [_as_written(name, fields[name], event.raw) for name in ("id", "created")]
         self._learned = True
 
     def allow(self, passing: Passing) -> None:
@@ -91,8 +95,17 @@ class Handing:
             return False
         if not is_plain(events):
             return False
+        number = events.count(b"\n\n")
+        if any(events.count(constant) != number for constant in self._constant):  # llama.cpp's `created` is a clock
+            return False
         if len(self._forms) < _MOST_FORMS and self._looks < _MOST_LOOKS:
             self._looks += 1
             if (form := TextEvent.like(events, _KEYS[self._passing])) is not None:
                 self._forms.append(form)
         return True
+
+
+def _as_written(name: str, value: Raw, event: bytes) -> bytes:
+    """Return a field of the first chunk with its key, exactly as this provider writes them."""
+    written = re.search(rb'"%b"\s*:\s*%b' % (name.encode(), re.escape(bytes(value))), event)
+    return written[0] if written else b""

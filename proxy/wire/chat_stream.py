@@ -292,11 +292,13 @@ class ChatStream:
             self._output.look_no_more()
         if not choices:
             return _revealed(event_of({**fields, "choices": []}), disguise)
-        out = self._chunks(written.choices, fields, disguise)
-        if event.clean and disguise is None and not self._plan.reads_all:
-            compact = b"data: %b\n\n" % json.compact(event.data or b"")
-            return event.raw if compact == out else out  # blanks alone need not change
-        return out
+        return self._as_it_came(event, self._chunks(written.choices, fields, disguise), disguise)
+
+    def _as_it_came(self, event: Event, out: bytes, disguise: Disguise | None) -> bytes:
+        """Return the event itself if what would be written differs in nothing but blanks."""
+        if self._plan.reads_all or disguise is not None or not event.clean:
+            return out
+        return event.raw if b"data: %b\n\n" % json.compact(event.data or b"") == out else out
 
     def _take_usage(self, fields: RawObject, choices: list[RawObject]) -> bool:
         """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns

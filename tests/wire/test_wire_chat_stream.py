@@ -53,6 +53,18 @@ def test_pieces_that_need_no_change_are_handed_on_as_the_very_objects_that_came(
         assert stream.feed(piece) is piece
 
 
+@pytest.mark.parametrize("name", ["id", "created"])
+def test_what_is_the_same_in_all_chunks_stays_so_although_its_provider_changes_it(name: str):
+    """llama.cpp writes the time of each chunk into it."""
+    stream = ChatStream(plan())
+    out = stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    for number in range(3):
+        later = re.sub(rb'"%b":("?)[^,"]+("?)' % name.encode(), rb'"%b":\g<1>9%d\g<2>' % (name.encode(), number),
+                       lines(same_model('{"content":"b"}')), count=1)  # fmt: skip
+        out += stream.feed(later)
+    assert len({chunk[name] for chunk in chunks_in(out)}) == 1
+
+
 def test_pieces_after_one_that_was_cut_are_handed_on_as_they_came_again():
     stream = ChatStream(plan())
     piece = lines(same_model('{"content":"b"}'))
