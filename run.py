@@ -35,6 +35,7 @@ class Word(NamedTuple):
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
+FUZZ = "requirements-fuzz.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -52,6 +53,11 @@ WORDS = {
         (RUN, TEST, REAL),
         ("python -m pytest tests/real",),
     ),
+    "fuzz": Word(
+        "change inputs until one breaks what must hold; a target's name, or --seconds, may follow",
+        (RUN, TEST, FUZZ),
+        ("python tests/fuzz/fuzz.py",),
+    ),
     "bench": Word("measure the gateway beside nginx", (RUN,), ("python tests/bench/bench.py",)),
     "lock": Word(
         "make the requirement files anew, with the newest versions (needs uv)",
@@ -62,6 +68,7 @@ WORDS = {
             # The model's package asks for a library that must be compiled and that nothing here uses.
             f"{COMPILE}{REAL} --group real --no-deps",
             f"{COMPILE}{UV} --group installer",
+            f"{COMPILE}{FUZZ} --group fuzz",
         ),
     ),
 }

@@ -42,7 +42,7 @@ class Checkout:
         self.fails: Callable[[list[str]], BaseException | None] = lambda _: None
         self.uv: str | None = "/somewhere/uv"
         (root / "pyproject.toml").write_text(PROJECT)
-        for file in (run.RUN, run.TEST, run.REAL, run.UV):
+        for file in (run.RUN, run.TEST, run.REAL, run.UV, run.FUZZ):
             (root / file).write_text(ONE)
         monkeypatch.setattr(run, "ROOT", root)
         monkeypatch.setattr(run, "quietly", self.quietly)
