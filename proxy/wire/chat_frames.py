@@ -5,6 +5,7 @@ Such an event differs from that one in a text alone. The text goes through the m
 been parsed, and what they return is put into the frame of the chunk that the earlier event became. Pure.
 """
 
+import re
 from typing import Final
 
 from msgspec import Raw
@@ -25,6 +26,8 @@ _KEYS: Final = {
     "tool_calls": ARGUMENTS,
 }
 _CALLS: Final = "tool_calls"
+_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that may be half of a character: what is cut there has to be put together again."""
 _OWN: Final = frozenset({"index", "delta"})
 _SILENT: Final = frozenset({"index", "type", "function"})
 _MOST_FRAMES: Final = 4
@@ -94,6 +97,8 @@ class _Frame:
 
     def write(self, texts: list[bytes]) -> bytes | None:
         """Return the chunks of events with these texts; None if they have to be parsed."""
+        if any(_HALF.search(text) for text in texts):
+            return None
         values = [Raw(b'"%b"' % text) for text in texts]
         try:
             for value in values:

@@ -227,7 +227,6 @@ class ChatStream:
         if event.data is None:
             self._no_stream = b":" not in event.raw
             return b""
-        self._no_stream = False
         if event.data.startswith(b"[DONE]"):
             return self._done()
         if self.committed and event.clean and (unread := self._unparsed(event.raw)) is not None:
@@ -242,13 +241,14 @@ class ChatStream:
             if out is None:
                 return None
             self._handing.allow(self._writer.passing)
-        self._unreadable = 0
+        self._unreadable, self._no_stream = 0, False
         return out
 
     def _counted(self, event: Event) -> bytes:
         """Read one event and return it as the client gets it; b"" if nothing of it is for the client."""
-        data = event.data or b""
-        self._output.add(event.raw if event.clean else b"data: " + data.replace(b"\n", b" ") + b"\n\n")
+        self._no_stream = False
+        data = json.on_one_line(event.data or b"")
+        self._output.add(event.raw if event.clean else b"data: " + data + b"\n\n")
         try:
             fields, disguise = _split(data)
             if (found := error_in(fields)) is not None:
@@ -356,7 +356,7 @@ class ChatStream:
         plan = self._plan
         try:
             answer = read_answer(
-                bytes(self._start).removeprefix(_BOM),
+                json.on_one_line(bytes(self._start).removeprefix(_BOM)),
                 new_id=plan.new_id,
                 strip_fields=plan.strip_fields,
                 completion_from_total=plan.completion_from_total,

@@ -80,6 +80,11 @@ def compact(value: bytes | Raw) -> bytes:
     return msgspec.json.format(bytes(value), indent=-1)
 
 
+def on_one_line(document: bytes) -> bytes:
+    """Return JSON without line ends between its tokens, where each would end a line of an event."""
+    return document.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in document or b"\r" in document else document
+
+
 def text_of(value: Raw | None) -> str | None:
     """Return the string that `value` encodes; None if it is absent or anything else."""
     if value is None:

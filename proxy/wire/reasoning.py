@@ -29,7 +29,6 @@ FIELDS: Final = ("reasoning", "reasoning_content")
 DETAILS: Final = "reasoning_details"
 _PARTS: Final = "thinking parts"
 _TAGS: Final = "tags"
-_PART_TYPES: Final = frozenset({"text", "thinking"})
 _REASONING: Final = frozenset({*FIELDS, DETAILS})
 _SWITCHES: Final = frozenset({"chat_template_kwargs", "thinking", "reasoning_effort", "reasoning"})
 
@@ -251,7 +250,7 @@ def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Ra
     """Turn content in parts into its thinking and its text; with parts of any other kind it stays as it is."""
     parts = _decoded(content)
     if not isinstance(parts, list) or not all(
-        isinstance(part, dict) and part.get("type") in _PART_TYPES for part in parts
+        isinstance(part, dict) and part.get("type") in ("text", "thinking") for part in parts
     ):
         return [], content
     thinking = text_in([part for part in parts if part["type"] == "thinking"]) or ""

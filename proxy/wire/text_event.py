@@ -56,13 +56,13 @@ class TextEvent:
         form = cls(event[:start], event[end:])
         if end < 0 or (texts := form.texts(event)) is None:
             return None
-        counter = OutputCounter()
-        counter.add(event)
+        beside = _counted(event[:start] + event[end:])
         try:
             size = len(decode_text(Raw(b'"%b"' % texts[0])).encode(errors="replace"))
         except Malformed:
             return None
-        return cls(event[:start], event[end:], counter.total() - size)
+        # A text that does not count must not be counted: the key may stand elsewhere than in the delta.
+        return cls(event[:start], event[end:], beside) if _counted(event) == beside + size else None
 
     def texts(self, piece: bytes) -> list[bytes] | None:
         """Return the texts of a piece that is one or more events of this form, as they stand in JSON; else None."""
@@ -80,6 +80,12 @@ class TextEvent:
             output.add(events)
         else:
             output.add_bytes(self._beside * len(texts) + sum(map(len, texts)))
+
+
+def _counted(event: bytes) -> int:
+    counter = OutputCounter()
+    counter.add(event)
+    return counter.total()
 
 
 def _is_text(text: bytes) -> bool:
