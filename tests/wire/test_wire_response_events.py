@@ -90,6 +90,12 @@ def test_f4_1_reasoning_alone_in_a_message_stands_before_an_empty_text():
     assert [(part["type"], part["text"]) for part in item["content"]] == [("reasoning", "a"), ("output_text", "")]
 
 
+@pytest.mark.parametrize("separate", [True, False])
+def test_f5_4_a_call_alone_is_just_the_call(separate: bool):
+    response = read(play({"reasoning": "a"}, call(0, "f", "{}"), separate=separate))
+    assert [item["type"] for item in response["output"]] == ["reasoning" if separate else "message", "function_call"]
+
+
 def test_f5_6_what_was_cut_off_before_it_began_is_an_empty_output():
     response = read(play(finish="length"))
     assert (response["status"], response["output"]) == ("incomplete", [])

@@ -459,10 +459,20 @@ def test_several_things_in_one_delta_come_out_one_after_the_other():
     assert [part["type"] for part in response["output"][1]["content"]] == ["output_text", "refusal"]
 
 
-def test_a_response_that_grows_beyond_all_bounds_is_given_up(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "said",
+    [
+        ['{"content":"0123456789"}'],
+        ['{"reasoning":"0123456789"}'],
+        ['{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"0123456789"}}]}'],
+        ['{"content":"0"}', '{"reasoning":"1"}'],
+    ],
+    ids=["text", "reasoning", "arguments", "items"],
+)
+def test_a_response_that_grows_beyond_all_bounds_is_given_up(said: list[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(response_stream, "MAX_KEPT", 4_000)
     stream = ResponseStream(stream_plan(), shape())
-    out = b"".join([stream.feed(piece) for piece in event_by_event(chunks(*['{"content":"0123456789"}'] * 1_000))])
+    out = b"".join([stream.feed(piece) for piece in event_by_event(chunks(*said * 1_000))])
     assert stream.error is not None
     assert stream.error.kind == "upstream_bad_response"
     assert not stream.ended
