@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -27,11 +28,15 @@ STAMP = "aion-proxy.json"  # in the environment: each requirement file that is w
 
 
 class Word(NamedTuple):
-    """What --help says, the requirement files that are installed first, the commands; the last takes what is left."""
+    """What --help says, the requirement files that are installed first, the commands; the last takes what is left.
+
+    `node` is a folder with a package-lock.json, whose packages npm installs there.
+    """
 
     what: str
     needs: tuple[str, ...]
     commands: tuple[str, ...]
+    node: str | None = None
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
@@ -52,6 +57,12 @@ WORDS = {
         "test with a small real model behind the gateway; words after it go to pytest",
         (RUN, TEST, REAL),
         ("python -m pytest tests/real",),
+    ),
+    "test-clients": Word(
+        "test with client libraries of Node (needs node and npm); words after it go to pytest",
+        (RUN, TEST),
+        ("python -m pytest tests/clients/node",),
+        node="tests/clients/node",
     ),
     "fuzz": Word(
         "change inputs until one breaks what must hold; a target's name, or --seconds, may follow",
@@ -80,7 +91,7 @@ class SetupError(Exception):
 
 def usage() -> str:
     """What --help prints: every word with a line."""
-    words = "".join(f"  {name:<10} {word.what}\n" for name, word in WORDS.items())
+    words = "".join(f"  {name:<12} {word.what}\n" for name, word in WORDS.items())
     return (
         f"usage: python3 run.py [word] [the word's own arguments]\n\n{words}\n"
         "The environment is made in .venv, or in the folder that AION_PROXY_VENV names.\n"
@@ -112,15 +123,22 @@ def installed(venv: Path) -> dict[str, str]:
     return found if isinstance(found, dict) and (venv / "bin" / "python").exists() else {}
 
 
-def prepare(venv: Path, needs: tuple[str, ...]) -> None:
-    """Make the environment hold these files' packages and the project; costs nothing when it does already."""
+@contextmanager
+def alone() -> Iterator[None]:
+    """One set-up of a checkout at a time; ends with the process, however it ends."""
     import fcntl  # noqa: PLC0415 - not on Windows, where main() has said so by now
 
+    with Path(__file__).open(encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def prepare(venv: Path, needs: tuple[str, ...]) -> None:
+    """Make the environment hold these files' packages and the project; costs nothing when it does already."""
     wanted = {file: digest(file, ROOT) for file in needs}
     if wanted.items() <= installed(venv).items():
         return
-    with Path(__file__).open(encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one set-up of a checkout at a time; ends with the process, however it ends
+    with alone():
         have = installed(venv)
         if any(have.get(file, found) != found for file, found in wanted.items()):
             have = {}  # what was installed from a file that has changed must not stay
@@ -135,6 +153,23 @@ def prepare(venv: Path, needs: tuple[str, ...]) -> None:
             done.write_text(json.dumps(have | wanted), encoding="utf-8")
             done.replace(venv / STAMP)
             say(f"{venv} is ready after {time.monotonic() - began:.1f} s")
+
+
+def prepare_node(folder: Path) -> None:
+    """Make this folder hold the packages of its lock file, none of whose code runs; costs nothing when it does."""
+    npm = shutil.which("npm")
+    if not npm or not shutil.which("node"):
+        raise SetupError("node and npm are not on the PATH: install Node.js 18 or newer and run the same command again")
+    files = [folder / name for name in ("package.json", "package-lock.json", ".npmrc")]
+    wanted = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
+    stamp = folder / "node_modules" / STAMP
+    with alone():
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            return
+        stamp.unlink(missing_ok=True)  # a set-up that is killed from here on begins anew
+        say(f"installing {folder.relative_to(ROOT)}/package-lock.json with npm")
+        quietly([npm, "ci", "--ignore-scripts", "--prefix", str(folder)])
+        stamp.write_text(wanted, encoding="utf-8")
 
 
 def create(venv: Path) -> None:
@@ -210,7 +245,7 @@ def quietly(command: list[str]) -> None:
     if process.returncode:
         raise SetupError(
             f"{''.join(printed)}\nThis failed, and the lines above say why: {' '.join(command)}\n"
-            "If the package index cannot be reached, check the network and the settings of pip or uv.\n"
+            "If the package index cannot be reached, check the network and the settings of pip, uv or npm.\n"
             "The same command run again begins the set-up anew."
         )
 
@@ -279,6 +314,8 @@ def main(arguments: list[str], environ: Mapping[str, str]) -> int:
     venv = Path(environ.get("AION_PROXY_VENV") or ROOT / ".venv").absolute()
     os.chdir(ROOT)  # the paths of the configuration and of the words are meant from here
     try:
+        if folder := WORDS[name].node:
+            prepare_node(ROOT / folder)
         prepare(venv, WORDS[name].needs)
         return run(WORDS[name], rest, venv)
     except SetupError as error:

@@ -62,7 +62,10 @@ ADDRESS_OF_A_REGISTRY = re.compile(
     r"p[y]pi\.org|pythonh[o]sted\.org|registry\.n[p]mjs|cr[a]tes\.io|proxy\.g[o]lang\.org"
 )
 PATH_OF_A_MACHINE = re.compile(r"(?<![\w.~])/(?:root|home|Users|work)/[\w.]")
-NOT_OURS = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis", "data"}
+NOT_OURS = {
+    *(".git", ".venv", "node_modules", "__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".hypothesis"),
+    "data",
+}
 
 
 def module_name(path: Path) -> str:
@@ -239,6 +242,14 @@ def test_every_requirement_is_one_version_with_its_hashes(name: str) -> None:
     assert requirements
     one = re.compile(r"[a-z0-9-]+==[\w.]+( ; [^;]+?)?(\s+--hash=sha256:[0-9a-f]{64})+\s*")
     assert not [line for line in requirements if not one.fullmatch(line)]
+
+
+def test_the_lock_file_of_node_s_packages_has_their_hashes_and_no_address() -> None:
+    folder = ROOT / "tests" / "clients" / "node"
+    packages = json.loads((folder / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert packages.pop("")["devDependencies"] == json.loads((folder / "package.json").read_text())["devDependencies"]
+    assert packages
+    assert not [name for name, package in packages.items() if "resolved" in package or "integrity" not in package]
 
 
 @pytest.mark.parametrize(

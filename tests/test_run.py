@@ -78,7 +78,7 @@ def test_help_lists_every_word_with_its_line() -> None:
     done = run_py("--help")
     assert (done.returncode, done.stderr) == (0, "")
     for name, word in run.WORDS.items():
-        assert f"  {name:<10} {word.what}\n" in done.stdout
+        assert f"  {name:<12} {word.what}\n" in done.stdout
     assert "AION_PROXY_VENV" in done.stdout
 
 
@@ -172,6 +172,84 @@ def test_a_changed_requirement_makes_the_environment_anew(checkout: Checkout) ->
     (checkout.root / run.TEST).write_text(ONE.replace("1", "2"))
     assert installs(checkout.prepare(run.RUN, run.TEST)) == [run.RUN, run.TEST]
     assert not leftover.exists()
+
+
+class NodeFolder:
+    """A folder with a lock file; npm's command is written down, and does what npm does to what was there."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root / "web"
+        self.root.mkdir()
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            (self.root / name).write_text(name)
+        self.commands: list[list[str]] = []
+        self.fails: BaseException | None = None
+        self.programs = {"node": "/somewhere/node", "npm": "/somewhere/npm"}
+        monkeypatch.setattr(run, "ROOT", root)
+        monkeypatch.setattr(run, "quietly", self.quietly)
+        monkeypatch.setattr(run.shutil, "which", self.programs.get)
+
+    def quietly(self, command: list[str]) -> None:
+        self.commands.append(command)
+        (self.root / "node_modules").mkdir(exist_ok=True)
+        if self.fails:
+            raise self.fails
+
+    def prepare(self) -> list[list[str]]:
+        """The commands that this takes."""
+        self.commands.clear()
+        run.prepare_node(self.root)
+        return list(self.commands)
+
+
+@pytest.fixture
+def node_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeFolder:
+    return NodeFolder(tmp_path, monkeypatch)
+
+
+def test_packages_of_node_are_installed_from_the_lock_file_and_none_of_their_code_runs(node_folder: NodeFolder) -> None:
+    folder = str(node_folder.root)
+    assert node_folder.prepare() == [["/somewhere/npm", "ci", "--ignore-scripts", "--prefix", folder]]
+
+
+def test_packages_of_node_are_installed_once(node_folder: NodeFolder) -> None:
+    node_folder.prepare()
+    assert node_folder.prepare() == []
+
+
+@pytest.mark.parametrize("name", ["package.json", "package-lock.json", ".npmrc"])
+def test_packages_of_node_are_installed_anew_when_a_file_changes(node_folder: NodeFolder, name: str) -> None:
+    node_folder.prepare()
+    (node_folder.root / name).write_text("other")
+    assert len(node_folder.prepare()) == 1
+
+
+def test_a_set_up_of_node_s_packages_that_was_killed_is_begun_anew(node_folder: NodeFolder) -> None:
+    node_folder.prepare()
+    (node_folder.root / ".npmrc").write_text("other")
+    node_folder.fails = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        node_folder.prepare()
+    (node_folder.root / ".npmrc").write_text(".npmrc")  # as it was when all was well
+    node_folder.fails = None
+    assert len(node_folder.prepare()) == 1
+
+
+@pytest.mark.parametrize("missing", ["node", "npm"])
+def test_a_machine_without_node_is_told_so_in_a_sentence(node_folder: NodeFolder, missing: str) -> None:
+    del node_folder.programs[missing]
+    with pytest.raises(run.SetupError, match=r"install Node\.js 18 or newer"):
+        node_folder.prepare()
+
+
+def test_a_word_that_needs_no_node_asks_for_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(run, "prepare_node", asked.append)
+    monkeypatch.setattr(run, "prepare", lambda venv, needs: None)
+    monkeypatch.setattr(run, "run", lambda word, rest, venv: 0)
+    for word in run.WORDS:
+        assert run.main([word], {"AION_PROXY_VENV": str(tmp_path)}) == 0
+    assert asked == [SCRIPT.parent / "tests" / "clients" / "node"]
 
 
 @pytest.mark.parametrize("moment", ["venv", "--requirement", "--editable"])
