@@ -20,7 +20,7 @@ from proxy.yaml_file import read_mapping
 
 PREFIX: Final = "AION_PROXY_"
 # Variables with the prefix that are no overrides: other parts of the program read them.
-RESERVED: Final = ("AION_PROXY_ADMIN_TOKEN", "AION_PROXY_CONFIG", "AION_PROXY_VENV")
+RESERVED: Final = ("AION_PROXY_ADMIN_TOKEN", "AION_PROXY_API_KEY", "AION_PROXY_CONFIG", "AION_PROXY_VENV")
 # What a container platform puts into the environment for a service that is called aion-proxy.
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 _ENVIRONMENT: Final = "environment"

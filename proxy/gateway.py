@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from proxy.accounts import Identity
 from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd
-from proxy.errors import Fault, Refusal
+from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
@@ -100,7 +100,7 @@ class Gateway:
                 call, identity, self._limits, serving.limits_of, default_hold=hold
             )
         except Refusal as refusal:
-            self._refused(client, endpoint, request_id, identity, refusal, arrived, call)
+            await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
             return
         self._settler.opened(reservation)
         admitted = _Admitted(call, client, identity, reservation, limits, arrived, serving)
@@ -130,17 +130,19 @@ class Gateway:
             await asyncio.wait(self._draining, timeout=seconds)
         return await self._settler.flush(seconds)
 
-    def _refused(
+    async def _refused(
         self,
         client: ClientRequest,
         endpoint: Endpoint,
         request_id: str,
         identity: Identity,
         refusal: Refusal,
+        serving: Serving,
         arrived: float,
         call: Call | None,
     ) -> None:
-        lines = self._rates.get(identity.account.name, b"")
+        known = self._rates.get(identity.account.name, b"")
+        lines = await self._known_rates(identity, serving) if call is None else known
         if isinstance(refusal, NotAdmitted):
             if refusal.unanswered is not None:
                 self._settler.give_back(identity.account.name, *refusal.unanswered)
@@ -152,6 +154,19 @@ class Gateway:
         self._report.request_ended(
             refused(client, request_id, endpoint, refusal.fault, time.monotonic() - arrived, identity, call)
         )
+
+    async def _known_rates(self, identity: Identity, serving: Serving) -> bytes:
+        """Return the lines of the account's limits for a request that never came to them: as last heard, or asked
+        for.
+        """
+        lines = self._rates.get(identity.account.name)
+        if lines is None:
+            try:
+                use = await self._limits.use(identity.account.name, serving.limits_of(identity.account))
+            except (Refusal, StoreUnavailable):
+                return b""
+            lines = self._rates[identity.account.name] = rate_limit_lines(use.remaining(int(self._wall_clock() * 1000)))
+        return lines
 
     def _rate_lines(self, identity: Identity, reservation: Reservation) -> bytes:
         """Remember the account as the store knows it, and what is left of its limits for answers that do not ask the

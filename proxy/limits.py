@@ -135,6 +135,17 @@ class AccountUse:
     budget_resets_ms: int | None
     in_flight: int
 
+    def remaining(self, now_ms: int) -> Remaining:
+        """Return what is left of the limits per minute, with the waits counted from `now_ms`."""
+        requests, tokens = (self.limits.get(limit) for limit in (Limit.REQUESTS_PER_MINUTE, Limit.TOKENS_PER_MINUTE))
+        return Remaining(*_left(requests, now_ms), *_left(tokens, now_ms))
+
+
+def _left(use: LimitUse | None, now_ms: int) -> tuple[int | None, int, int]:
+    if use is None:
+        return None, 0, 0
+    return use.limit, use.remaining, max(0, (use.resets_ms or now_ms) - now_ms)
+
 
 class LimitStore(Protocol):
     """The shared truth about limits. Every call raises `StoreUnavailable` when the store cannot be asked."""

@@ -260,3 +260,10 @@ def test_a_key_s_models_are_known_by_all_their_names(gateway, provider):
     answer = key.ask("same")
     assert (answer.status, answer.error["code"], answer.error["param"]) == (403, "model_not_allowed", "model")
     assert key.ask("same", stream=True).status == 403
+
+
+def test_limits_are_told_on_a_refusal_that_comes_before_any_of_the_account_s_requests_was_let_in(gateway):
+    key = gateway.new_key(requests_per_minute=7)
+    answer = key.ask(temperature="hot")
+    assert (answer.status, answer.header("x-ratelimit-limit-requests")) == (400, "7")
+    assert answer.header("x-ratelimit-remaining-requests") == "7"
