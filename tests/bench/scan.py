@@ -1,19 +1,12 @@
 """What one event of a stream costs in the scan, in microseconds of processor time: no sockets and no event loop.
 
-`python tests/bench/scan.py [--json] [--events N] [--rounds N]`, from a checkout. Every figure is the median of its
-rounds. An event comes alone, as from a model slower than the network, or with seven others in one piece.
+An event comes alone, as from a model slower than the network, or with seven others in one piece.
 """
 
-import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from proxy.providers import ReasoningStyle
 from proxy.usage import Usage
@@ -23,7 +16,6 @@ from proxy.wire.reasoning import UNTOUCHED, ReasoningMode, ReasoningPlan
 MODEL: Final = "lab/model"
 OTHER: Final = "vendor/model-fp8"
 AT_ONCE: Final = 8
-MOST_SECONDS: Final = 60
 TARGETS: Final = {0: 1.5, 1: 1.5, 2: 15.0}
 SPLIT: Final = ReasoningPlan(ReasoningMode.SPLIT, ReasoningStyle.AUTO, "<think>", "</think>")
 INLINE: Final = ReasoningPlan(ReasoningMode.INLINE, ReasoningStyle.AUTO, "<think>", "</think>")
@@ -135,32 +127,3 @@ def measure(case: Case, events: int, rounds: int) -> Row:
         statistics.median(seconds(case, pieces) for _ in range(rounds)) / events * 1e6 for pieces in (alone, together)
     ]
     return Row(case.level, case.name, *(round(cost, 2) for cost in costs))
-
-
-def main() -> None:
-    """Measure every case and print it."""
-    parser = argparse.ArgumentParser(description="Measure what an event of a stream costs in the scan.")
-    parser.add_argument("--events", type=int, default=4_000, help="events of one stream (default 4000)")
-    parser.add_argument("--rounds", type=int, default=7, help="streams of each case (default 7)")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
-    options = parser.parse_args()
-    if options.events < AT_ONCE or options.rounds < 1:
-        parser.error(f"--events must be at least {AT_ONCE}, --rounds at least 1")
-    until = time.monotonic() + MOST_SECONDS
-    rows = []
-    for case in CASES:
-        if time.monotonic() > until:
-            sys.exit(f"not finished after {MOST_SECONDS} s: take fewer events or rounds")
-        rows.append(measure(case, options.events, options.rounds))
-    if options.json:
-        found = [{**row._asdict(), "target": TARGETS[row.level]} for row in rows]
-        print(json.dumps({"unit": "microseconds of processor time per event", "rows": found}))
-        return
-    width = max(len(row.name) for row in rows)
-    print(f"level  {'event':{width}}  alone  in {AT_ONCE}s  target")
-    for row in rows:
-        print(f"{row.level:5}  {row.name:{width}}  {row.alone:5.2f}  {row.together:5.2f}  ≤ {TARGETS[row.level]:g}")
-
-
-if __name__ == "__main__":
-    main()
