@@ -17,7 +17,7 @@ from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.native_answer import NativePlan, failed_by, revealed, split
 from proxy.wire.native_output import NativeOutput
 from proxy.wire.refusal import DONE
-from proxy.wire.response_object import Status, error_event, event, on_one_line, response_error
+from proxy.wire.response_object import Status, error_event, event, response_error
 from proxy.wire.scan import is_quiet
 from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
@@ -32,6 +32,7 @@ _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+"
 # One that adds to a text or to arguments: whatever it holds, nothing is to be done.
 _DELTA: Final = re.compile(rb'event: (response\.[a-z_.]+\.delta)\ndata: \{"type":"\1",[^\r\n]*\}\n\n')
 _EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
+_NUMBERED: Final = b'"sequence_number"'
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*([0-9]{1,9})')
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
 _OUTPUT: Final = (".delta", ".done")
@@ -126,7 +127,8 @@ class NativeStream:
 
     def _handed(self, events: bytes) -> bytes:
         self._unreadable = 0
-        self._last = events
+        if _NUMBERED in events:
+            self._last = events
         self._output.add(events)
         return events
 
@@ -215,7 +217,7 @@ class NativeStream:
             if kind == "response.failed":
                 self.error = failed_by(response.get("error"))
                 return b""
-            data = on_one_line(json.encode({**revealed(fields, disguise), "response": self._response}))
+            data = json.on_one_line(json.encode({**revealed(fields, disguise), "response": self._response}))
         self._unreadable = 0  # only now: what is malformed may lie deep in the event
         self.all_finished = kind in _ENDINGS
         self.committed = self.committed or self.all_finished or kind.endswith(_OUTPUT)
