@@ -23,13 +23,13 @@ from proxy.wire.reasoning import UNTOUCHED, Passing, ReasoningPlan
 from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
 from proxy.wire.sse import Event, EventReader
+from proxy.wire.stream_start import StreamStart
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
 MAX_JSON: Final = 64 * 1024 * 1024
 """How much of one whole JSON body is taken where a stream was asked for."""
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
-_BOM: Final = b"\xef\xbb\xbf"
 
 
 class StreamPlan(Struct, frozen=True):
@@ -65,7 +65,7 @@ class ChatStream:
     """
 
     __slots__ = (
-        "_answer", "_frames", "_handing", "_head", "_held", "_is_json", "_no_stream", "_output", "_plan", "_reader",
+        "_answer", "_frames", "_handing", "_head", "_held", "_no_stream", "_output", "_plan", "_reader",
         "_reported", "_start", "_unreadable", "_whole", "_writer", "all_finished", "committed", "dropped", "ended",
         "error", "upstream_id",
     )  # fmt: skip
@@ -81,9 +81,8 @@ class ChatStream:
         self._frames = Frames(self._output)
         self._head: RawObject = {}
         self._held: list[bytes] = []
-        self._start = bytearray()
+        self._start = StreamStart(MAX_JSON)
         self._whole = False  # the answer has begun, and the next piece begins with an event
-        self._is_json: bool | None = None
         self._answer: ChatAnswer | None = None
         self._reported: Usage | None = None
         self._unreadable = 0
@@ -115,7 +114,7 @@ class ChatStream:
         """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
         if self._over:
             return b""
-        if self._is_json:
+        if self._start.is_json:
             return self._sendable(self._whole_answer())
         self._handing.allow(Passing.NOTHING)  # what is left may be half an event: it is read to be told from a whole
         out = self._taken(self._reader.end())
@@ -168,8 +167,9 @@ class ChatStream:
     def _read(self, piece: bytes) -> bytes:
         if self._over:
             return b""
-        if self._is_json is not False:
-            begun = self._begin(piece)
+        if self._start.is_json is not False:
+            begun = self._start.take(piece)
+            self.error = self._start.error
             if begun is None:
                 return b""
             piece = begun
@@ -179,25 +179,6 @@ class ChatStream:
         out = self._sendable(out)
         self._whole = self.committed and self._reader.idle and not self._over
         return out
-
-    def _begin(self, piece: bytes) -> bytes | None:
-        """Keep what comes until its first character tells a stream from one JSON body, and the body to its end; return
-        the beginning of a stream.
-        """
-        self._start += piece
-        if len(self._start) > MAX_JSON:
-            self.error = bad_answer("it is too large")
-        elif self._is_json is None and not piece.isspace() and not _BOM.startswith(self._start):
-            first = bytes(self._start).removeprefix(_BOM).lstrip()[:1]
-            if first == b"<":
-                self.error = bad_answer("it is a page of HTML")
-            elif first:
-                self._is_json = first in {b"{", b"["}
-        if self._is_json is not False:
-            return None
-        begun = bytes(self._start)
-        self._start.clear()
-        return begun
 
     def _sendable(self, out: bytes) -> bytes:
         """Hold back what comes before the first output; put it in front of the first that goes out."""
@@ -356,7 +337,7 @@ class ChatStream:
         plan = self._plan
         try:
             answer = read_answer(
-                json.on_one_line(bytes(self._start).removeprefix(_BOM)),
+                json.on_one_line(self._start.body()),
                 new_id=plan.new_id,
                 strip_fields=plan.strip_fields,
                 completion_from_total=plan.completion_from_total,

@@ -20,13 +20,13 @@ from proxy.wire.refusal import DONE
 from proxy.wire.response_object import Status, error_event, event, response_error
 from proxy.wire.scan import is_quiet
 from proxy.wire.sse import Event, EventReader
+from proxy.wire.stream_start import StreamStart
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
 MAX_BODY: Final = 1024 * 1024
 """How much is kept of one JSON body where a stream was asked for: it is an error, or treated as one."""
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
-_BOM: Final = b"\xef\xbb\xbf"
 # Whole events in the form in which clients get them.
 _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+")
 # One that adds to a text or to arguments: whatever it holds, nothing is to be done.
@@ -46,7 +46,7 @@ class NativeStream:
     """
 
     __slots__ = (
-        "_estimate", "_held", "_is_json", "_last", "_output", "_plan", "_reader", "_reported", "_response",
+        "_estimate", "_held", "_last", "_output", "_plan", "_reader", "_reported", "_response",
         "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
         "reasoning_field", "stray_close_tags", "upstream_id",
     )  # fmt: skip
@@ -59,8 +59,7 @@ class NativeStream:
         self._estimate = estimate
         self._reader = EventReader()
         self._output = NativeOutput()
-        self._start = bytearray()
-        self._is_json: bool | None = None
+        self._start = StreamStart(MAX_BODY)
         self._held: list[bytes] = []
         self._last = b""
         self._response: RawObject = {"object": Raw(b'"response"'), "output": Raw(b"[]")}
@@ -93,8 +92,8 @@ class NativeStream:
         """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
         if self._over:
             return b""
-        if self._is_json:
-            found = error_in(bytes(self._start).removeprefix(_BOM))
+        if self._start.is_json:
+            found = error_in(self._start.body())
             why = "it is one body of JSON where a stream was asked for"
             self.error = bad_answer(why) if found is None else UpstreamError(found)
             return b""
@@ -135,8 +134,9 @@ class NativeStream:
     def _read(self, piece: bytes) -> bytes:
         if self._over:
             return b""
-        if self._is_json is not False:
-            begun = self._begin(piece)
+        if self._start.is_json is not False:
+            begun = self._start.take(piece)
+            self.error = self._start.error
             if begun is None:
                 return b""
             piece = begun
@@ -144,23 +144,6 @@ class NativeStream:
         if self._reader.too_large and not self._over:
             self.error = bad_answer("an event of its stream is too large")
         return out
-
-    def _begin(self, piece: bytes) -> bytes | None:
-        """Keep what comes until its first character tells a stream from a body; return the beginning of a stream."""
-        self._start += piece
-        if len(self._start) > MAX_BODY:
-            self.error = bad_answer("it is no stream")
-        elif self._is_json is None and not piece.isspace() and not _BOM.startswith(self._start):
-            first = bytes(self._start).removeprefix(_BOM).lstrip()[:1]
-            if first == b"<":
-                self.error = bad_answer("it is a page of HTML")
-            elif first:
-                self._is_json = first in {b"{", b"["}
-        if self._is_json is not False:
-            return None
-        begun = bytes(self._start)
-        self._start.clear()
-        return begun
 
     def _sendable(self, out: bytes) -> bytes:
         """Hold back what comes before the first output; put it in front of the first that goes out."""
