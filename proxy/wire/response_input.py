@@ -145,7 +145,9 @@ class Conversation:
             case "reasoning":
                 return self._reasoning(item, path)
             case "item_reference":
-                raise not_stored(f"{path}.type")
+                # Vercel's AI SDK refers to earlier items unless it is told that nothing is stored.
+                message = "This gateway does not store responses; send the item itself (AI SDK: set `store: false`)."
+                raise invalid_request(message, param=f"{path}.type", code="unsupported_parameter")
             case _:
                 return False
         return True
