@@ -37,7 +37,7 @@ class Handing:
         self._output = output
         self._learned = False
         self._passing = Passing.NOTHING
-        self._forms: list[TextEvent] = []
+        self._forms: list[tuple[TextEvent, TextEvent | None]] = []
         self._looks = 0
         self._constant: list[bytes] = []
         self._there: bytes | None = None
@@ -71,22 +71,19 @@ class Handing:
         """
         if not self._learned or self._passing is Passing.NOTHING:
             return None
-        form, texts = None, None
-        for form in self._forms:
+        for form, renamed in self._forms:
             if (texts := form.texts(events)) is not None:
-                break
-        if texts is None and not self._passes(events):
+                form.count(events, texts, self._output)
+                return events if renamed is None else renamed.write(texts)
+        if not self._passes(events):
             return None
-        handed = events
-        if self._there is not None:
-            if events.count(self._there) != events.count(b"\n\n"):
-                return None
-            handed = events.replace(self._there, self._written)
-        if form is None or texts is None:
+        if self._there is None:
             self._output.add(events)
-        else:
-            form.count(events, texts, self._output)
-        return handed
+            return events
+        if events.count(self._there) != events.count(b"\n\n"):
+            return None
+        self._output.add(events)
+        return events.replace(self._there, self._written)
 
     def _passes(self, events: bytes) -> bool:
         if self._passing is Passing.CONTENT and not holds_no_reasoning(events):
@@ -100,9 +97,15 @@ class Handing:
             return False
         if len(self._forms) < _MOST_FORMS and self._looks < _MOST_LOOKS:
             self._looks += 1
-            if (form := TextEvent.like(events, _KEYS[self._passing])) is not None:
-                self._forms.append(form)
+            self._know(TextEvent.like(events[: events.find(b"\n\n") + 2], _KEYS[self._passing]))
         return True
+
+    def _know(self, form: TextEvent | None) -> None:
+        if form is None:
+            return
+        renamed = None if self._there is None else form.renamed(self._there, self._written)
+        if self._there is None or renamed is not None:
+            self._forms.append((form, renamed))
 
 
 def _as_written(name: str, value: Raw, event: bytes) -> bytes:

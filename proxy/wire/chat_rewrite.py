@@ -74,9 +74,11 @@ class ChunkWriter:
 
     @property
     def passing(self) -> Passing:
-        """What of further events may leave unread; nothing where choices differ."""
-        found = {known.splitter.passing if known.tools.as_told else Passing.NOTHING for known in self._choices.values()}
-        return found.pop() if len(found) == 1 else Passing.NOTHING
+        """What of further events may leave unread; of several choices nothing, because each would have to be known."""
+        if len(self._choices) != 1:
+            return Passing.NOTHING
+        [known] = self._choices.values()
+        return known.splitter.passing if known.tools.as_told else Passing.NOTHING
 
     @property
     def reasoning_field(self) -> str | None:
@@ -118,7 +120,7 @@ class ChunkWriter:
             content = delta.get("content")
             deltas = _deltas(known, delta, calls, disguise)
             reason = None if known.finished else _reason(choice)
-            speaks = speaks or reason is not None or not all(OUTPUT.isdisjoint(delta) for delta in deltas)
+            speaks = speaks or reason is not None or bool(deltas and not OUTPUT.isdisjoint(deltas[0]))
             if not known.begun:
                 self._choices[index] = known
                 known.begun = True

@@ -39,7 +39,7 @@ def clean_event(piece: bytes) -> Event | None:
     if (
         piece.startswith(b"data: {")
         and piece.endswith(b"}\n\n")
-        and piece.count(b"\n") == 2  # noqa: PLR2004 - one event
+        and piece.find(b"\n") == len(piece) - 2
         and _CR not in piece
         and len(piece) <= MAX_EVENT
     ):

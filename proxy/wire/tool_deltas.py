@@ -58,6 +58,8 @@ class ToolDeltas:
         """True while every call has the number that its provider gave it and nothing of it is kept: then a delta that
         has the right form may leave as it came.
         """
+        if not self._calls:
+            return True
         told = len(self._numbers) == len(self._calls) and all(index == at for index, at in self._numbers.items())
         return told and all(call.first is None for call in self._calls.values())
 

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from playing import CATALOG
 from provider_events import ROLE, lines, same_model, spaced
 
 from proxy.wire.scan import OutputCounter, is_plain
@@ -44,7 +45,9 @@ def learned(event: str, keys: tuple[bytes, ...] = CONTENT) -> TextEvent:
     return form
 
 
-@pytest.mark.parametrize("text", ["b", "", "other, longer text", "é😀", r"\n\u00e9", r"a \"b\" c", r"\""])
+@pytest.mark.parametrize(
+    "text", ["b", "", "other, longer text", "é😀", r"\n\u00e9", r"a \"b\" c", r"\"", r"\\", r"\\\"\ud83d"]
+)
 def test_the_text_alone_may_differ_in_events_of_one_form(text: str):
     assert learned(PLAIN).texts(lines(same_model(f'{{"content":"{text}"}}'))) == [text.encode()]
 
@@ -55,7 +58,8 @@ def test_the_text_alone_may_differ_in_events_of_one_form(text: str):
         lines(same_model(ROLE)),
         lines(same_model('{"content":"a"}', '"stop"')),
         lines(spaced('{"content": "a"}')),
-        lines(same_model(r'{"content":"a\\\\"}')),
+        lines(same_model(r'{"content":"a\x"}')),
+        lines(same_model(r'{"content":"a\u00"}')),
         lines(same_model('{"content":"a"}').replace('"a"', r'"a\\", "b":"')),
         lines(same_model('{"content":"a"}').replace('"a"', r'"a","b":"')),
         lines(same_model(r'{"content":"a\"}')),
@@ -77,8 +81,9 @@ def test_several_events_of_one_form_are_taken_together_or_not_at_all(texts: list
     form = learned(PLAIN)
     encoded = [json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in texts]
     events = [lines(PLAIN).replace(b'"a"', b'"%b"' % text) for text in encoded]
-    alone = [form.texts(event) for event in events]
-    assert form.texts(b"".join(events)) == (None if None in alone else encoded)
+    assert [form.texts(event) for event in events] == [[text] for text in encoded]
+    assert form.texts(b"".join(events)) == encoded
+    assert form.texts(b"".join([*events, lines(same_model('{"content":"a","x":1}'))])) is None
 
 
 def test_a_piece_that_is_shorter_than_its_two_ends_is_of_no_form():
@@ -92,6 +97,7 @@ def test_a_piece_that_is_shorter_than_its_two_ends_is_of_no_form():
         ('{"content":"a"}', CONTENT, b"a"),
         ('{"content": "a"}', CONTENT, b"a"),
         (r'{"content":"\"\n"}', CONTENT, rb"\"\n"),
+        (r'{"content":"\\\\\""}', CONTENT, rb"\\\\\""),
         ('{"reasoning":"a"}', REASONING, b"a"),
         ('{"content":"","reasoning":"a"}', (*CONTENT, *REASONING), b"a"),
         ('{"content":null,"reasoning":"a"}', (*CONTENT, *REASONING), b"a"),
@@ -107,7 +113,6 @@ def test_a_form_is_learned_by_the_key_of_its_text(delta: str, keys: tuple[bytes,
     [
         same_model('{"reasoning":"a"}'),
         same_model('{"content":""}'),
-        same_model(r'{"content":"\\\\"}'),
         same_model(r'{"content":"\x"}'),
         same_model('{"content":"a","x":{"content":"b"}}'),
         'data: {"content":"a',
@@ -124,14 +129,29 @@ def test_no_form_is_learned_from_an_event_whose_text_cannot_be_told_apart(event:
     delta=st.sampled_from(
         ['{"content":"TEXT"}', '{"content":"TEXT","refusal":"no"}', '{"reasoning":"é","content":"TEXT"}']
     ),
-    looks_out=st.booleans(),
+    looks_out=st.booleans(), escaped=st.booleans(),
 )  # fmt: skip
-def test_events_that_are_counted_by_their_form_count_what_they_count_when_they_are_read(texts, delta, looks_out):
+def test_events_that_are_counted_by_their_form_count_what_they_count_when_they_are_read(
+    texts, delta, looks_out, escaped
+):
     form = learned(same_model(delta))
-    encoded = [json.dumps(text, ensure_ascii=False)[1:-1] for text in texts]
+    encoded = [json.dumps(text, ensure_ascii=escaped)[1:-1] for text in texts]
     events = lines(*(same_model(delta.replace("TEXT", text)) for text in encoded))
     quick, full = OutputCounter("</think>" if looks_out else ""), OutputCounter()
     if (found := form.texts(events)) is not None:
         form.count(events, found, quick)
         full.add(events)
     assert quick.total() == full.total()
+
+
+def test_events_are_written_in_another_form():
+    other = learned(PLAIN).renamed(CATALOG.encode(), b"m")
+    assert other is not None
+    assert other.write([b"x", b""]) == lines(PLAIN, PLAIN).replace(CATALOG.encode(), b"m").replace(
+        b'"a"', b'"x"', 1
+    ).replace(b'"a"', b'""')
+
+
+@pytest.mark.parametrize("there", [b"nowhere", b'"', b"finish_reason"])
+def test_what_does_not_stand_once_and_before_the_text_alone_is_not_exchanged(there: bytes):
+    assert learned(PLAIN).renamed(there, b"m") is None
