@@ -188,7 +188,7 @@ class _Response(Struct, frozen=True):
             model=self.call.model.id,
             created_at=self.call.accepted_at,
             echo=response.echo,
-            separate_reasoning=response.reasoning_split is None,
+            separate_reasoning=response.reasoning_split is not True,
             clock=self.around.now,
         )
 

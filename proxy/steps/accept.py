@@ -70,8 +70,8 @@ def _response_call(call: Call, response: ResponseRequest, targets: Sequence[Targ
         return replace(call, request=native_stand_in(response))
     try:
         return replace(call, request=as_chat(response))
-    except Refusal:
-        if any(natives):
+    except Refusal as refusal:
+        if any(natives) and refusal.fault.code == "unsupported_parameter":
             return replace(call, request=native_stand_in(response), native_only=True)
         raise
 

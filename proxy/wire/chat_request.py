@@ -103,6 +103,7 @@ class Dialect(Struct, frozen=True):
     """How one provider's requests differ from the common form; made once per provider by `dialect_of`."""
 
     dropped: frozenset[str]
+    dropped_by_operator: frozenset[str]
     asks_usage: bool
     takes_stream_options: bool
     max_tokens_name: str | None
@@ -177,7 +178,7 @@ def read_chat_request(body: bytes) -> ChatRequest:
         choices=checked.n or 1,
         max_tokens=_max_tokens(checked.max_tokens, checked.max_completion_tokens),
         metadata=None if metadata == b"null" else disguise.take_off(metadata) if disguise else metadata,
-        ignored=() if DROPPED.isdisjoint(fields) else tuple(name for name in fields if name in DROPPED),
+        ignored=() if DROPPED.isdisjoint(fields) else _said_in_vain(fields),
         disguise=disguise,
         reasoning_split=checked.reasoning_split,
         thinking_off=turns_thinking_off(fields),
@@ -188,6 +189,7 @@ def dialect_of(provider: Provider) -> Dialect:
     """Read a provider's profile once."""
     return Dialect(
         dropped=DROPPED.union(provider.drop_params, _CONSUMED),
+        dropped_by_operator=frozenset(provider.drop_params),
         asks_usage=provider.stream_usage == "include_usage",
         takes_stream_options=provider.stream_usage != "none",
         max_tokens_name=None if provider.max_tokens_param == "as_sent" else str(provider.max_tokens_param),
@@ -249,6 +251,10 @@ def _last_of_each(fields: RawObject) -> _Checked:
         return _checked.decode(json.encode(fields))
     except msgspec.ValidationError as error:
         raise _invalid(str(error), "") from None
+
+
+def _said_in_vain(fields: RawObject) -> tuple[str, ...]:
+    return tuple(name for name, value in fields.items() if name in DROPPED and not json.is_null(value))
 
 
 def _no_model(model: str | None) -> Refusal:

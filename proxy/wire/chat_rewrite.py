@@ -12,8 +12,9 @@ from msgspec import Raw, Struct
 from proxy.wire import json
 from proxy.wire.chat_answer import FAILED, finish_reason
 from proxy.wire.chat_chunk import OUTPUT, index_of
+from proxy.wire.chat_request import MAX_CHOICES
 from proxy.wire.chat_text import says
-from proxy.wire.json import Disguise, RawObject
+from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.reasoning import FIELDS, Passing, ReasoningPlan, Splitter
 from proxy.wire.tool_deltas import ToolDeltas
 
@@ -111,6 +112,8 @@ class ChunkWriter:
             raw = choice.get("delta")
             delta = {} if raw is None or json.is_null(raw) else json.split_object(raw)
             index = index_of(choice)
+            if index >= MAX_CHOICES:
+                raise Malformed("a choice has a number that nobody can have asked for")
             known = self._choices.get(index) or Known(self._plan, self._new_id)
             calls = self._called(known, delta.pop("tool_calls")) if "tool_calls" in delta else None
             read.append((index, choice, delta, known, calls))

@@ -24,7 +24,7 @@ from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
 from proxy.wire.sse import Event, EventReader
 from proxy.wire.stream_start import StreamStart
-from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
+from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk, read_error
 
 MAX_JSON: Final = 64 * 1024 * 1024
 """How much of one whole JSON body is taken where a stream was asked for."""
@@ -232,7 +232,8 @@ class ChatStream:
         self._output.add(event.raw if event.clean else b"data: " + data + b"\n\n")
         try:
             fields, disguise = _split(data)
-            if (found := error_in(fields)) is not None:
+            found = error_in_chunk(fields) if event.clean or not event.named_error else read_error(data)
+            if found is not None:
                 self.error = UpstreamError(found)
                 return b""
             written = self._written(event, fields, disguise)

@@ -226,7 +226,10 @@ class NativeStream:
 def _is_plain(events: bytes) -> bool:
     """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon."""
     if _DELTA.fullmatch(events) is None and (
-        _CLEAN.fullmatch(events) is None or b'"response"' in events or not is_quiet(events)
+        _CLEAN.fullmatch(events) is None
+        or b'"response"' in events
+        or b"event: error\n" in events
+        or not is_quiet(events)
     ):
         return False
     return json.is_utf8(events)

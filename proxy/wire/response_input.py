@@ -24,6 +24,8 @@ from proxy.wire.response_parts import (
     written,
 )
 
+MAX_ITEMS: Final = 10_000
+"""Items of one request: each is read by itself, and nobody else is served meanwhile."""
 _ROLES: Final = frozenset({"user", "system", "developer", "assistant"})
 
 
@@ -104,7 +106,11 @@ class Conversation:
         if starts(said, b'"'):
             self._turns.append(_Turn(role, [Text(said)]))
             return
-        for index, item in enumerate(objects_at(said, path, _items, "a string or a list of items")):
+        items = objects_at(said, path, _items, "a string or a list of items")
+        if len(items) > MAX_ITEMS:
+            message = f"`{path}` must hold at most {MAX_ITEMS:,} items; send less of the conversation."
+            raise invalid_request(message, param=path)
+        for index, item in enumerate(items):
             place = f"{path}[{index}]"
             if not self._add(item, place):
                 self.dropped.append(place)

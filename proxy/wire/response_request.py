@@ -117,7 +117,7 @@ def as_chat(request: ResponseRequest) -> ChatRequest:
 
 def native_body(request: ResponseRequest, upstream_model: str, dialect: Dialect) -> bytes:
     """Write the body for a provider that speaks this API: the client's bytes, less what it may not decide."""
-    dropped = (dialect.dropped - _NATIVE) | {"messages"}
+    dropped = (dialect.dropped - _NATIVE) | dialect.dropped_by_operator | {"messages"}
     fields = {name: value for name, value in request.fields.items() if name not in dropped}
     fields["model"] = Raw(json.encode(upstream_model))
     fields.update(dialect.extra)
@@ -135,7 +135,9 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
     prompt = {"messages": Raw(json.encode(conversation.messages()))}
     if "tools" in fields:
         prompt["tools"] = fields["tools"]
-    ignored = tuple(name for name in fields if name in DROPPED and name not in _NATIVE)
+    ignored = tuple(
+        name for name, value in fields.items() if name in DROPPED and name not in _NATIVE and not json.is_null(value)
+    )
     return msgspec.structs.replace(request.shared, fields=prompt, ignored=ignored)
 
 

@@ -100,7 +100,7 @@ class ResponseStream:
         """Write the events that end the stream with an error."""
         usage, source = self.usage()
         known = usage if source is UsageSource.UPSTREAM else None
-        return self._events.fail(fault, request_id, known) + DONE
+        return self._translated(self._chat.flush()) + self._events.fail(fault, request_id, known) + DONE
 
     def _translated(self, chunks: bytes) -> bytes:
         if not self._chat.committed or self._too_large is not None:

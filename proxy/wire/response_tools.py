@@ -13,6 +13,7 @@ from proxy.wire import json
 from proxy.wire.json import RawObject
 from proxy.wire.json_path import given, list_at, object_at, others, required, starts, string_at, text_at
 
+MAX_TOOLS: Final = 1_000
 _CHOICES: Final = frozenset({"auto", "none", "required"})
 _MODES: Final = frozenset({"auto", "required"})
 _FUNCTION_FIELDS: Final = ("name", "description", "parameters", "strict")
@@ -51,7 +52,10 @@ def read_tools(tools: Raw | None, choice: Raw | None) -> Toolbox:
     """
     offered: list[_Named] = []
     dropped: list[str] = []
-    for index, tool in enumerate(() if tools is None else list_at(tools, "tools")):
+    listed = () if tools is None else list_at(tools, "tools")
+    if len(listed) > MAX_TOOLS:
+        raise invalid_request(f"`tools` must hold at most {MAX_TOOLS:,} tools; send fewer.", param="tools")
+    for index, tool in enumerate(listed):
         path = f"tools[{index}]"
         fields = object_at(tool, path)
         if text_at(fields.get("type"), path, "type") != "function":

@@ -21,6 +21,8 @@ class Event(NamedTuple):
     """It is one `data: ` line: the form that clients get, so `raw` can be sent as it is."""
     error: bytes | None = None
     """The value of the non-standard field `error:`, which some servers use instead of data."""
+    named_error: bool = False
+    """Its `event:` line says `error`."""
 
 
 class EventReader:
@@ -103,6 +105,7 @@ def _event(block: bytes) -> Event | None:
 def _careful(block: bytes) -> Event:
     data: list[bytes] = []
     error: bytes | None = None
+    named_error = False
     for line in block.split(b"\n"):
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -110,5 +113,7 @@ def _careful(block: bytes) -> Event:
             data.append(value)
         elif name == b"error" and value:
             error = value
+        elif name == b"event":
+            named_error = value == b"error"
     joined = b"\n".join(data)
-    return Event(block, joined or None, clean=False, error=error)
+    return Event(block, joined or None, clean=False, error=error, named_error=named_error)

@@ -10,6 +10,8 @@ from typing import Final
 _BLANKS: Final = " \t\r\n"
 _BETWEEN: Final = "\n\n"
 """What joins the reasoning of several blocks."""
+MOST_AWAITED: Final = 256 * 1024
+"""Characters of an open block that are held back until it is known whether they only repeat what came elsewhere."""
 
 
 class Blocks(Enum):
@@ -35,7 +37,10 @@ class _State(Enum):
 class TagScanner:
     """One text. What cannot be told yet is held back: blanks, and what may be the beginning of a tag."""
 
-    __slots__ = ("_begun", "_blocks", "_closing", "_held", "_missing", "_opening", "_reasoned", "_state", "found")
+    __slots__ = (
+        "_begun", "_blocks", "_closing", "_held", "_later", "_missing", "_opening", "_reasoned", "_size", "_state",
+        "found",
+    )  # fmt: skip
 
     def __init__(self, opening: str, closing: str, blocks: Blocks, *, prefilled: bool) -> None:
         """Start before the text; `prefilled` says that it begins inside a block."""
@@ -45,6 +50,8 @@ class TagScanner:
         self._blocks = blocks
         self._state = _State.PREFILLED if prefilled else _State.START
         self._held = ""
+        self._later: list[str] = []
+        self._size = 0
         self._begun = False
         self._reasoned = False
         self.found = prefilled
@@ -67,7 +74,9 @@ class TagScanner:
 
     def feed(self, text: str) -> tuple[str, str]:
         """Take the next piece; return the reasoning and then the content that is certain by now."""
-        text, self._held = self._held + text, ""
+        if self._waits_on(text):
+            return "", ""
+        text = self._taken() + text
         reasoning = ""
         while text and self._state is not _State.CONTENT:
             if self._state is _State.BLOCK:
@@ -88,7 +97,7 @@ class TagScanner:
 
     def flush(self) -> tuple[str, str]:
         """Return what is held back, as what it is if nothing follows: reasoning and content."""
-        held, self._held = self._held, ""
+        held = self._taken()
         if not held:
             return "", ""
         if self._state is _State.PREFILLED:
@@ -108,9 +117,31 @@ class TagScanner:
             self._state = _State.START
             self.found = False
         elif self._state is _State.AWAITED:
-            held, self._held = self._held, ""
+            held = self._taken()
             self._state = _State.START
             self.feed(held)  # there is no closing tag in it, so that all of it is the block's
+
+    def _waits_on(self, text: str) -> bool:
+        """Put a piece behind what is held back if it decides nothing, without looking at all of that again."""
+        if not self._held:
+            return False
+        if self._state is _State.AWAITED:
+            most = len(self._closing)
+            tail = "".join((self._held[-most:], *self._later[-most:]))[-most:]
+            waits = self._closing not in tail + text and self._size < MOST_AWAITED
+        else:
+            waits = not text.strip(_BLANKS) and not (self._held if not self._later else "").strip(_BLANKS)
+        if waits and text:
+            self._later.append(text)
+            self._size += len(text)
+        return waits
+
+    def _taken(self) -> str:
+        """Take out all that is held back."""
+        held = "".join((self._held, *self._later)) if self._later else self._held
+        self._held, self._size = "", 0
+        self._later.clear()
+        return held
 
     def _inside(self, text: str) -> tuple[str, str]:
         """Return the reasoning at the beginning of a block's text, and the text that is left to look at."""
@@ -123,7 +154,7 @@ class TagScanner:
         return self._trimmed(text[:end]), ""
 
     def _awaited(self, text: str) -> str:
-        if self._closing in text:
+        if self._closing in text or len(text) > MOST_AWAITED:
             self._state = _State.CONTENT
             return text
         self._held = text

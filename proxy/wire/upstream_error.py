@@ -92,6 +92,15 @@ def error_in(body: bytes | RawObject) -> ErrorBody | None:
     return None
 
 
+def error_in_chunk(fields: RawObject) -> ErrorBody | None:
+    """Find an error in an event of a stream: as in an answer, or a `message` or `detail` in the place of choices."""
+    if (found := error_in(fields)) is not None:
+        return found
+    if bytes(fields.get("choices", b"null")) not in {b"null", b"[]"} or not ("message" in fields or "detail" in fields):
+        return None
+    return _read({name: _decoded(value) for name, value in fields.items()})
+
+
 def read_error(body: bytes) -> ErrorBody:
     """Read the body of a failed answer, whatever its shape; plain text becomes the message."""
     found = error_in(body)

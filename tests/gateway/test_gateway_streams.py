@@ -26,7 +26,8 @@ ASK_USAGE = {"include_usage": True}
 
 
 def test_a_stream_of_a_model_with_its_provider_s_name_is_handed_through_byte_for_byte(gateway, provider, key):
-    spaced = b'data: {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "same", "choices": '
+    spaced = b'data: {"id": "chatcmpl-upstream-1", "object": "chat.completion.chunk", "created": 1700000000, '
+    spaced += b'"model": "same", "choices": '
     spaced += b'[{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}], "x": 1.0}\n\n'
     events = [spaced, *(word(text) for text in WORDS), spaced.replace(b'"role": "assistant", ', b""), finish(), DONE]
     provider.on("main", streaming(events))

@@ -176,3 +176,9 @@ async def test_what_is_this_gateway_s_own_is_translated_for_all(own):
     call = await asked(DOES_NOT, SPEAKS, **own)
     assert "messages" in call.request.fields
     assert not call.native_only
+
+
+async def test_what_is_wrong_in_itself_goes_to_no_provider():
+    with pytest.raises(Refusal) as refused:
+        await asked(DOES_NOT, SPEAKS, input=5)
+    assert refused.value.fault.param == "input"

@@ -412,3 +412,29 @@ def test_log_probabilities_are_not_touched():
     event = openrouter('{"role":"assistant","content":"é"}').replace('"logprobs":null', f'"logprobs":{logprobs}')
     out = play([lines(event, openrouter("{}", '"stop"'), DONE)], plan(strip=("provider",))).out
     assert f'"logprobs":{logprobs}'.encode() in out
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'data: {"message":"db-7 broke"}\n\n',
+        b'data: {"detail":"db-7 broke"}\n\n',
+        b'data: {"type":"error","message":"db-7 broke"}\n\n',
+        b'data: {"code":500,"message":"db-7 broke","choices":[]}\n\n',
+        b'event: error\ndata: {"code":500,"text":"db-7 broke"}\n\n',
+    ],
+)
+def test_an_error_that_does_not_call_itself_one_ends_the_stream_unseen(said: bytes):
+    stream = ChatStream(plan())
+    out = stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    assert stream.feed(said) == b""
+    assert stream.error is not None
+    assert b"db-7" not in out
+
+
+def test_a_choice_that_nobody_can_have_asked_for_is_left_out():
+    stream = ChatStream(plan(every_event=True))
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    event = lines(same_model('{"content":"b"}')).replace(b'"index":0', b'"index":500')
+    assert stream.feed(event) == b""
+    assert stream.dropped == 1

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.wire import tag_scanner
 from proxy.wire.tag_scanner import Blocks, TagScanner
 
 FENCED = "```\n<think>x</think>\n```"
@@ -213,3 +214,19 @@ def test_nothing_but_tags_and_blanks_is_lost_doubled_or_moved(pieces: list[str])
     inside = re.findall(r"<think>((?:(?!</think>).)*)(?:</think>|\Z)", before, re.DOTALL)
     assert bare(reasoning) == bare("".join(inside))
     assert reasoning == "\n\n".join(found for part in inside if (found := part.strip(" \t\r\n")))
+
+
+@pytest.mark.parametrize(("first", "rest"), [("<think>x", " \n"), (" ", "\t"), ("<think>x</think>", " ")])
+def test_blanks_that_wait_are_not_looked_at_again_with_every_piece(first: str, rest: str):
+    scanner = TagScanner("<think>", "</think>", Blocks.TAKE, prefilled=False)
+    scanner.feed(first)
+    for _ in range(10):
+        assert scanner.feed(rest) == ("", "")
+    assert len(scanner._later) >= 9
+
+
+def test_an_open_block_that_may_only_repeat_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tag_scanner, "MOST_AWAITED", 50)
+    scanner = TagScanner("<think>", "</think>", Blocks.AWAIT, prefilled=False)
+    pieces = ["<think>", *["word "] * 30]
+    assert "".join(content for piece in pieces for content in scanner.feed(piece)) == "".join(pieces)
