@@ -78,8 +78,9 @@ def test_labels_are_from_closed_sets(busy, key):
         for name in ("model", "provider", "endpoint", "stream", "kind", "source")
     }
     assert told["model"] <= {"unknown", *json.loads(models(busy))}
-    assert told["provider"] <= {"none", "main", "second", "quick", "drain", "down", "dialect"}
-    assert told["endpoint"] <= {"chat", "models", "unknown"}
+    providers = {"main", "second", "quick", "drain", "down", "dialect", "native", "tagged"}
+    assert told["provider"] <= {"none", *providers}
+    assert told["endpoint"] <= {"chat", "responses", "models", "unknown"}
     assert told["stream"] == {"true", "false"}
     assert told["kind"] == {"prompt", "cached", "completion", "reasoning"}
     assert told["source"] <= {"upstream", "estimated", "none"}
