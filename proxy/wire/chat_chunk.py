@@ -11,7 +11,7 @@ from msgspec import Raw
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer
 from proxy.wire.chat_text import says
-from proxy.wire.json import RawObject
+from proxy.wire.json import Disguise, Malformed, RawObject
 
 OUTPUT: Final = frozenset(
     {
@@ -27,11 +27,31 @@ OUTPUT: Final = frozenset(
 )
 """The keys of a delta that hold what a model produced."""
 _MANY_DIGITS: Final = 10
+_FIRST: Final = Raw(b"0")
 
 
 def event_of(chunk: object) -> bytes:
     """Write one event: a single `data: ` line and the blank line."""
     return b"data: %b\n\n" % json.encode(chunk)
+
+
+def split_chunk(data: bytes) -> tuple[RawObject, Disguise | None]:
+    """Return the fields of a chunk, and the disguise that they wear if it holds half a surrogate pair; raises
+    `Malformed`.
+    """
+    if not (data.isascii() or json.is_utf8(data)):
+        raise Malformed("it is not UTF-8")
+    try:
+        return json.split_object(data), None
+    except Malformed:
+        disguise = Disguise(data)
+        return json.split_object(disguise.put_on(data)), disguise
+
+
+def chunk_head(shown_id: str, created: int, model: str) -> RawObject:
+    """Return the fields that are the same in all chunks of a stream."""
+    head = {"id": shown_id, "object": "chat.completion.chunk", "created": created, "model": model}
+    return {name: Raw(json.encode(value)) for name, value in head.items()}
 
 
 def is_bare(choice: RawObject) -> bool:
@@ -46,7 +66,9 @@ def is_bare(choice: RawObject) -> bool:
 def index_of(choice: RawObject) -> int:
     """Return the choice's index; 0 where it is missing."""
     raw = choice.get("index")
-    digits = b"" if raw is None else bytes(raw)
+    if raw is None or raw == _FIRST:
+        return 0
+    digits = bytes(raw)
     return int(digits) if digits.isdigit() and len(digits) < _MANY_DIGITS else 0
 
 

@@ -19,6 +19,7 @@ from proxy.wire.reasoning import FIELDS, Passing, ReasoningPlan, Splitter
 from proxy.wire.tool_deltas import ToolDeltas
 
 _OWN: Final = frozenset({"index", "delta", "finish_reason"})
+_LOGPROBS: Final = "logprobs"
 _NULL: Final = Raw(b"null")
 _EMPTY: Final = Raw(b'""')
 _ROLE: Final = Raw(b'"assistant"')
@@ -110,7 +111,7 @@ class ChunkWriter:
         read = []
         for choice in choices:
             raw = choice.get("delta")
-            delta = {} if raw is None or json.is_null(raw) else json.split_object(raw)
+            delta = {} if raw is None or raw == _NULL else json.split_object(raw)
             index = index_of(choice)
             if index >= MAX_CHOICES:
                 raise Malformed("a choice has a number that nobody can have asked for")
@@ -183,29 +184,36 @@ def _first(deltas: list[Delta], content: Raw | None) -> Delta:
 def _reason(choice: RawObject) -> str | None:
     """Return the finish reason by its usual name; some servers send an empty one in every chunk."""
     raw = choice.get("finish_reason")
-    return finish_reason(raw, has_tool_calls=False) if not json.is_null(raw) and json.text_of(raw) else None
+    if raw is None or raw == _NULL or not json.text_of(raw):
+        return None
+    return finish_reason(raw, has_tool_calls=False)
 
 
 def _spread(choice: RawObject, index: int, deltas: list[Delta], reason: str | None) -> list[Choice]:
-    """Write a choice once for each delta and once for its finish reason.
-
-    Log probabilities go with the first, because they belong to the text; what else the choice has, with the last.
-    """
-    if reason is None and not deltas:
-        if not any(says(value) for name, value in choice.items() if name not in _OWN):
+    """Write a choice once for each delta and once for its finish reason."""
+    if reason is None:
+        if len(deltas) == 1:
+            return [{**choice, "index": index, "delta": deltas[0], "finish_reason": None}]
+        if not deltas and not any(says(value) for name, value in choice.items() if name not in _OWN):
             return []
-        deltas = [{}]
-    if reason is None and len(deltas) == 1:
-        return [{**choice, "index": index, "delta": deltas[0], "finish_reason": None}]
-    out: list[Choice] = [{"index": index, "delta": delta, "finish_reason": None} for delta in deltas]
-    if reason is not None:
-        out.append({"index": index, "delta": {}, "finish_reason": reason})
-    if len(out) > 1 and "logprobs" in choice:
-        out[0]["logprobs"] = choice.pop("logprobs")
-        for later in out[1:]:
-            later["logprobs"] = None
-    out[-1] = {**choice, **out[-1]}
-    return out
+    ends: list[tuple[Delta, str | None]] = [(delta, None) for delta in deltas]
+    if reason is not None or not deltas:
+        ends.append(({}, reason))
+    return [
+        {**_share(choice, at, len(ends) - 1), "index": index, "delta": delta, "finish_reason": end}
+        for at, (delta, end) in enumerate(ends)
+    ]
+
+
+def _share(choice: RawObject, at: int, last: int) -> RawObject:
+    """Return the fields of one of a choice's chunks, in their order: the first gets the log probabilities, because
+    they belong to the text, and the last what else says anything.
+    """
+    return {
+        name: _NULL if name == _LOGPROBS and at else value
+        for name, value in choice.items()
+        if name in _OWN or name == _LOGPROBS or at == last or not says(value)
+    }
 
 
 def _flushed(index: int, known: Known) -> list[Choice]:

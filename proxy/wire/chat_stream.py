@@ -14,7 +14,7 @@ from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
-from proxy.wire.chat_chunk import choices_of_answer, event_of, is_bare
+from proxy.wire.chat_chunk import choices_of_answer, chunk_head, event_of, is_bare, split_chunk
 from proxy.wire.chat_frames import Frames
 from proxy.wire.chat_handing import Handing
 from proxy.wire.chat_rewrite import Choice, ChunkWriter
@@ -30,6 +30,7 @@ MAX_JSON: Final = 64 * 1024 * 1024
 """How much of one whole JSON body is taken where a stream was asked for."""
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
+_NULL: Final = Raw(b"null")
 
 
 class StreamPlan(Struct, frozen=True):
@@ -100,8 +101,11 @@ class ChatStream:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
         if not self._whole:
             return self._read(piece)
-        if (unread := self._unparsed(piece)) is not None:
-            return unread
+        if (handed := self._handing.hand(piece)) is not None:
+            self._unreadable = 0
+            return handed
+        if (framed := self._framed(piece)) is not None:
+            return framed
         event = clean_event(piece)
         return self._read(piece) if event is None else self._sendable(self._counted(event))
 
@@ -206,23 +210,24 @@ class ChatStream:
             self.error = UpstreamError(read_error(event.error))
             return b""
         if event.data is None:
-            self._no_stream = b":" not in event.raw
+            self._no_stream = b":" not in event.raw and not self._head
             return b""
         if event.data.startswith(b"[DONE]"):
             return self._done()
-        if self.committed and event.clean and (unread := self._unparsed(event.raw)) is not None:
-            return unread
+        if self.committed and event.clean:
+            if (handed := self._handing.hand(event.raw)) is not None:
+                self._unreadable = 0
+                return handed
+            if (framed := self._framed(event.raw)) is not None:
+                return framed
         return self._counted(event)
 
-    def _unparsed(self, events: bytes) -> bytes | None:
-        """Return what a client gets of whole events that need no parsing; None if they do."""
-        out = self._handing.hand(events)
-        if out is None:
-            out = self._frames.write(events)
-            if out is None:
-                return None
+    def _framed(self, events: bytes) -> bytes | None:
+        """Return what a client gets of events that repeat a form; None if they have to be parsed."""
+        out = self._frames.write(events)
+        if out is not None:
+            self._unreadable = 0
             self._handing.allow(self._writer.passing)
-        self._unreadable, self._no_stream = 0, False
         return out
 
     def _counted(self, event: Event) -> bytes:
@@ -231,7 +236,7 @@ class ChatStream:
         data = json.on_one_line(event.data or b"")
         self._output.add(event.raw if event.clean else b"data: " + data + b"\n\n")
         try:
-            fields, disguise = _split(data)
+            fields, disguise = split_chunk(data)
             found = error_in_chunk(fields) if event.clean or not event.named_error else read_error(data)
             if found is not None:
                 self.error = UpstreamError(found)
@@ -248,7 +253,7 @@ class ChatStream:
 
     def _written(self, event: Event, fields: RawObject, disguise: Disguise | None) -> bytes:
         listed = fields.get("choices")
-        choices = [] if listed is None or json.is_null(listed) else json.split_list(listed)
+        choices = [] if listed is None or listed == _NULL else json.split_list(listed)
         had_usage = self._take_usage(fields, choices)
         if had_usage and not (choices and self._plan.continuous_usage) and all(is_bare(choice) for choice in choices):
             return b""
@@ -286,7 +291,11 @@ class ChatStream:
         """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns
         whether there was any.
         """
-        if json.is_null(fields.get("usage")) and "x_groq" not in fields and not any("usage" in one for one in choices):
+        if (
+            fields.get("usage", _NULL) == _NULL
+            and "x_groq" not in fields
+            and all("usage" not in one for one in choices)
+        ):
             return False
         usage, had = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):
@@ -306,13 +315,8 @@ class ChatStream:
     def _name(self, upstream_id: str | None, created_at: int) -> None:
         """Fix what is the same in all chunks."""
         self.upstream_id = upstream_id
-        head = {
-            "id": upstream_id or f"chatcmpl_{self._plan.new_id()}",
-            "object": "chat.completion.chunk",
-            "created": created_at,
-            "model": self._plan.model,
-        }
-        self._head = {name: Raw(json.encode(value)) for name, value in head.items()}
+        shown_id = upstream_id or f"chatcmpl_{self._plan.new_id()}"
+        self._head = chunk_head(shown_id, created_at, self._plan.model)
 
     def _is_usual(self, fields: RawObject) -> bool:
         """Tell whether nothing of a chunk's head has to change but the model's name."""
@@ -344,7 +348,7 @@ class ChatStream:
                 completion_from_total=plan.completion_from_total,
                 reasoning=plan.reasoning,
             )
-            self._output.add_bytes(answer.output_bytes())
+            self._output.known += answer.output_bytes()
         except UpstreamError as error:
             self.error = error
             return b""
@@ -369,13 +373,3 @@ class ChatStream:
 
 def _revealed(events: bytes, disguise: Disguise | None) -> bytes:
     return disguise.take_off(events) if disguise else events
-
-
-def _split(data: bytes) -> tuple[RawObject, Disguise | None]:
-    if not (data.isascii() or json.is_utf8(data)):
-        raise Malformed("it is not UTF-8")
-    try:
-        return json.split_object(data), None
-    except Malformed:
-        disguise = Disguise(data)
-        return json.split_object(disguise.put_on(data)), disguise

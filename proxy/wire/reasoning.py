@@ -185,18 +185,20 @@ class Splitter:
 
     def _fields(self, delta: RawObject, disguise: Disguise | None) -> list[Part]:
         """Take every reasoning field out of a delta; return their texts in the order in which they are believed."""
-        found: list[Part] = [(name, delta.pop(name)) for name in FIELDS if name in delta and is_text(delta[name])]
+        found: list[Part] = []
         for name in FIELDS:
             if name in delta and not says(delta[name]):
                 del delta[name]
+            elif name in delta and is_text(delta[name]):
+                found.append((name, delta.pop(name)))
         details = delta.pop(DETAILS, None)
         if details is not None and says(details):
             entries = _decoded(details)
             if not self._inline and _are_numbered(entries):
                 delta[DETAILS] = details
-            if text := text_of_details(entries):
+            if (not found or self.source == DETAILS) and (text := text_of_details(entries)):
                 found.append((DETAILS, encode_text(unmasked(text, disguise), disguise)))
-        return [(name, value) for name, value in found if says(value)]
+        return found
 
     def _believes(self, name: str) -> bool:
         if self.source is None:

@@ -156,11 +156,12 @@ class OutputCounter:
     end.
     """
 
-    __slots__ = ("_bytes", "_closed", "_closing", "_kept", "_kept_size", "_tails", "_tool_calls", "looks_out")
+    __slots__ = ("_closed", "_closing", "_kept", "_kept_size", "_tails", "_tool_calls", "known", "looks_out")
 
     def __init__(self, closing: str = "") -> None:
         """Start at nothing; `closing` is a tag to look out for in the content."""
-        self._bytes = 0
+        self.known = 0
+        """Output that is counted; what has a known size may be added here."""
         self._closing = closing
         self.looks_out = bool(closing)
         """The content of every event has to be seen, not just counted."""
@@ -177,10 +178,6 @@ class OutputCounter:
         if self._kept_size > FOLD_AT:
             self._fold()
 
-    def add_bytes(self, number: int) -> None:
-        """Count output whose size is known."""
-        self._bytes += number
-
     def look_no_more(self) -> None:
         """Forget the tag: it has its place in this stream."""
         self.looks_out = False
@@ -193,7 +190,7 @@ class OutputCounter:
     def total(self) -> int:
         """Return the UTF-8 bytes of text, reasoning (one field), tool names and arguments so far."""
         self._fold()
-        return self._bytes
+        return self.known
 
     def has_tool_calls(self) -> bool:
         """Tell whether any event so far called a tool."""
@@ -224,13 +221,13 @@ class OutputCounter:
         self._tails[index] = content[max(0, len(content) - len(self._closing) + 1) :]
 
     def _count(self, delta: _Delta) -> None:
-        self._bytes += _size(delta.content) + _size(delta.reasoning or delta.reasoning_content) + _size(delta.refusal)
+        self.known += _size(delta.content) + _size(delta.reasoning or delta.reasoning_content) + _size(delta.refusal)
         if delta.reasoning_details and not (delta.reasoning or delta.reasoning_content):
-            self._bytes += _size(text_of_details(delta.reasoning_details))
+            self.known += _size(text_of_details(delta.reasoning_details))
         for call in delta.tool_calls or ():
             self._tool_calls = True
             if call.function is not None:
-                self._bytes += _size(call.function.name) + _size(call.function.arguments)
+                self.known += _size(call.function.name) + _size(call.function.arguments)
 
 
 def _size(text: str | None) -> int:

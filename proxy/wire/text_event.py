@@ -87,13 +87,14 @@ class TextEvent:
 
     def count(self, events: bytes, texts: list[bytes], output: OutputCounter) -> None:
         """Count events of this form with these texts."""
-        if output.looks_out or b"\\u" in events:
+        escapes = _BACKSLASH in events
+        if output.looks_out or (escapes and b"\\u" in events):
             output.add(events)
             return
         size = self._beside * len(texts) + sum(map(len, texts))
-        if _BACKSLASH in events:  # what begins with one is two characters that stand for one, itself included
+        if escapes:  # what begins with one is two characters that stand for one, itself included
             size -= sum(text.count(b"\\") - text.count(b"\\\\") for text in texts)
-        output.add_bytes(size)
+        output.known += size
 
 
 def _counted(event: bytes) -> int:

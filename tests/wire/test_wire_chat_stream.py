@@ -438,3 +438,20 @@ def test_a_choice_that_nobody_can_have_asked_for_is_left_out():
     event = lines(same_model('{"content":"b"}')).replace(b'"index":0', b'"index":500')
     assert stream.feed(event) == b""
     assert stream.dropped == 1
+
+
+def test_a_piece_that_ends_an_event_is_not_taken_for_one_of_its_own():
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    piece = lines(same_model('{"content":"b"}'))
+    assert stream.feed(b"data: no json\n") + stream.feed(piece) == b""
+    assert stream.dropped == 1
+    assert stream.feed(piece) is piece
+
+
+def test_tool_calls_are_not_repaired_by_halves():
+    """Where later deltas leave as they come, the first is not changed either."""
+    call = '{"id":"c","function":{"name":"f","arguments":"{"}}'
+    delta = f'{{"role":"assistant","tool_calls":[{call}]}}'
+    out = play([lines(same_model(delta), same_model("{}", '"stop"'), DONE)], plan()).out
+    assert chunks_in(out)[0]["choices"][0]["delta"]["tool_calls"] == [json.loads(call)]

@@ -264,7 +264,7 @@ def test_no_tag_is_found_where_none_is_looked_for():
 
 def test_output_of_a_known_size_is_added():
     counter = counted([lines(PLAIN)])
-    counter.add_bytes(5)
+    counter.known += 5
     assert counter.total() == 6
 
 

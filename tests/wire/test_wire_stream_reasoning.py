@@ -498,6 +498,14 @@ def test_d4_10_a_closing_tag_in_an_answer_that_had_reasoning_is_not_counted(firs
     assert play(event_by_event(sent), plan(reasoning=split())).stray == 0
 
 
+def test_d4_10_each_choice_counts_for_itself():
+    sent = lines(
+        openai('{"content":"<think>a</think>b"}'), openai('{"content":"r"}', index=1), openai('{"content":"c"}'),
+        openai('{"content":"</think>d"}', index=1), DONE,
+    )  # fmt: skip
+    assert play(event_by_event(sent), plan(choices=2, reasoning=split())).stray == 1
+
+
 def test_d4_10_a_closing_tag_in_a_whole_body_is_counted():
     body = COMPLETION.replace("All at", "reason</think>").encode()
     assert play([body], plan(reasoning=split())).stray == 1
