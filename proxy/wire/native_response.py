@@ -5,6 +5,7 @@ Those are parsed, as are errors and endings; of the others no more is read than 
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from msgspec import Raw
@@ -32,6 +33,8 @@ _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+"
 # One that adds to a text or to arguments: whatever it holds, nothing is to be done.
 _DELTA: Final = re.compile(rb'event: (response\.[a-z_.]+\.delta)\ndata: \{"type":"\1",[^\r\n]*\}\n\n')
 _EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
+_NO_OUTPUT: Final = Raw(b"[]")
+_ITEM_DONE: Final = b'"response.output_item.done"'
 _NUMBERED: Final = b'"sequence_number"'
 _NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*([0-9]{1,9})')
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
@@ -46,7 +49,7 @@ class NativeStream:
     """
 
     __slots__ = (
-        "_estimate", "_held", "_last", "_output", "_plan", "_reader", "_reported", "_response",
+        "_estimate", "_held", "_items", "_items_size", "_last", "_output", "_plan", "_reader", "_reported", "_response",
         "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
         "reasoning_field", "stray_close_tags", "upstream_id",
     )  # fmt: skip
@@ -62,7 +65,9 @@ class NativeStream:
         self._start = StreamStart(MAX_BODY)
         self._held: list[bytes] = []
         self._last = b""
-        self._response: RawObject = {"object": Raw(b'"response"'), "output": Raw(b"[]")}
+        self._items: list[bytes] = []
+        self._items_size = 0
+        self._response: RawObject = {"object": Raw(b'"response"'), "output": _NO_OUTPUT}
         self._reported: Usage | None = None
         self._unreadable = 0
         self.upstream_id: str | None = None
@@ -110,15 +115,29 @@ class NativeStream:
         return self._estimate(self._output.total()), UsageSource.ESTIMATED
 
     def fail(self, fault: Fault, request_id: str) -> bytes:
-        """Write the events that end the stream with an error: numbered on, with what is known of the response."""
+        """Write the events that end the stream with an error: numbered on, with the items that were complete."""
         numbers = _NUMBER.findall(self._last)
         number = int(numbers[-1]) + 1 if numbers else 0
         failed: dict[str, object] = {
             **self._response,
+            "output": self._output_so_far(),
             "status": Status.FAILED,
             "error": response_error(fault, request_id),
         }
         return error_event(fault, request_id, number) + event("response.failed", number + 1, response=failed) + DONE
+
+    def _output_so_far(self) -> Raw:
+        """Return the output that the provider told of last, else the items that it had completed."""
+        told = self._response.get("output", _NO_OUTPUT)
+        if told != _NO_OUTPUT:
+            return told
+        items = []
+        for block in b"".join(self._items).split(b"\n\n"):
+            with suppress(Malformed):
+                fields = json.split_object(block.partition(b"data: ")[2])
+                if json.text_of(fields.get("type")) == "response.output_item.done" and "item" in fields:
+                    items.append(fields["item"])
+        return Raw(json.encode(items))
 
     @property
     def _over(self) -> bool:
@@ -128,6 +147,9 @@ class NativeStream:
         self._unreadable = 0
         if _NUMBERED in events:
             self._last = events
+        if _ITEM_DONE in events and self._items_size < MAX_BODY:
+            self._items.append(events)
+            self._items_size += len(events)
         self._output.add(events)
         return events
 

@@ -244,6 +244,14 @@ def test_e5_4_a_stream_without_an_ending_is_an_error(rest: str):
     assert not played.ended
 
 
+def test_f6_10_what_was_complete_is_in_the_response_that_failed():
+    item = '{"id":"msg_1","type":"message","status":"completed","role":"assistant","content":[]}'
+    done = f'{{"type":"response.output_item.done","sequence_number":9,"output_index":0,"item":{item}}}'
+    fed, out = feed(*BEGUN, SAID[0], f"event: response.output_item.done\ndata: {done}\n\n")
+    failed = parse(out + fed.fail(FAULT, REQUEST))[-1]
+    assert failed["response"]["output"] == [json.loads(item)]
+
+
 def test_a_stream_that_fails_before_anything_is_known_of_it_still_fails_in_form():
     fed = stream()
     fed.commit()
