@@ -83,6 +83,7 @@ def test_f1_2_nothing_changes_but_the_model_and_the_stream_ends_with_done():
     played, out = play([STREAM.encode()])
     assert out == SHOWN
     assert (played.ended, played.error, played.upstream_id) == (True, None, "resp_up")
+    assert (played.dropped, played.stray_close_tags) == (0, 0)
     assert played.usage() == (TOLD, UsageSource.UPSTREAM)
 
 
@@ -283,6 +284,8 @@ def test_a_body_without_end_is_not_kept_without_end(monkeypatch: pytest.MonkeyPa
 
 def test_events_that_cannot_be_read_are_dropped_and_counted_and_three_in_a_row_end_the_stream():
     broken = 'event: x\ndata: {"error\n\n'
+    assert feed(broken, broken)[0].error is None
+    assert feed(broken, broken, broken)[0].error is not None
     fed, out = feed(*BEGUN, SAID[0], broken, broken, SAID[1], broken, "data: \n\n", broken)
     assert (fed.dropped, fed.error) == (4, None)
     assert out.endswith(SAID[1].encode())
