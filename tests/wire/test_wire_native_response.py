@@ -124,7 +124,16 @@ def test_e2_1_other_line_ends_become_the_common_one(eol: str):
 
 def test_e2_1_a_byte_order_mark_and_data_over_several_lines_are_read():
     lines = STREAM.replace('"sequence_number":5', '\ndata: "sequence_number":5')
-    assert play([b"\xef\xbb\xbf" + lines.encode()])[1].replace(b' "seq', b'"seq') == SHOWN
+    for size in (1, 2, 1 << 20):
+        pieces = in_pieces_of(size, b"\xef\xbb\xbf" + lines.encode())
+        assert play(pieces)[1].replace(b' "seq', b'"seq') == SHOWN
+
+
+def test_an_event_whose_data_do_not_name_its_kind_is_known_by_its_event_line():
+    untyped = re.sub(r'"type":"response[^"]+",', "", STREAM)
+    played, out = play([untyped.encode()])
+    assert played.ended
+    assert out == re.sub(rb'"type":"response[^"]+",', b"", SHOWN)
 
 
 @settings(deadline=None)
