@@ -223,7 +223,6 @@ class NativeStream:
                 self.error = failed_by(response.get("error"))
                 return b""
             data = json.on_one_line(json.encode({**revealed(fields, disguise), "response": self._response}))
-        self._unreadable = 0  # only now: what is malformed may lie deep in the event
         self.all_finished = kind in _ENDINGS
         self.committed = self.committed or self.all_finished or kind.endswith(_OUTPUT)
         written = (b"" if name is None else b"event: %b\n" % name[1]) + b"data: %b\n\n" % data
@@ -231,7 +230,7 @@ class NativeStream:
 
     def _learn(self, response: RawObject, disguise: Disguise | None) -> None:
         usage = self._plan.usage_in(response)
-        if usage is not None and (usage.prompt or usage.completion or self._reported is None):
+        if usage is not None:
             self._reported = usage
         self.upstream_id = self.upstream_id or valid_id(response.get("id"))
         self._response = self._plan.dress(response, disguise)

@@ -83,6 +83,7 @@ def test_f1_2_nothing_changes_but_the_model_and_the_stream_ends_with_done():
     played, out = play([STREAM.encode()])
     assert out == SHOWN
     assert (played.ended, played.error, played.upstream_id) == (True, None, "resp_up")
+    assert (played.dropped, played.stray_close_tags) == (0, 0)
     assert played.usage() == (TOLD, UsageSource.UPSTREAM)
 
 
@@ -123,7 +124,16 @@ def test_e2_1_other_line_ends_become_the_common_one(eol: str):
 
 def test_e2_1_a_byte_order_mark_and_data_over_several_lines_are_read():
     lines = STREAM.replace('"sequence_number":5', '\ndata: "sequence_number":5')
-    assert play([b"\xef\xbb\xbf" + lines.encode()])[1].replace(b' "seq', b'"seq') == SHOWN
+    for size in (1, 2, 1 << 20):
+        pieces = in_pieces_of(size, b"\xef\xbb\xbf" + lines.encode())
+        assert play(pieces)[1].replace(b' "seq', b'"seq') == SHOWN
+
+
+def test_an_event_whose_data_do_not_name_its_kind_is_known_by_its_event_line():
+    untyped = re.sub(r'"type":"response[^"]+",', "", STREAM)
+    played, out = play([untyped.encode()])
+    assert played.ended
+    assert out == re.sub(rb'"type":"response[^"]+",', b"", SHOWN)
 
 
 @settings(deadline=None)
@@ -291,6 +301,8 @@ def test_a_body_without_end_is_not_kept_without_end(monkeypatch: pytest.MonkeyPa
 
 def test_events_that_cannot_be_read_are_dropped_and_counted_and_three_in_a_row_end_the_stream():
     broken = 'event: x\ndata: {"error\n\n'
+    assert feed(broken, broken)[0].error is None
+    assert feed(broken, broken, broken)[0].error is not None
     fed, out = feed(*BEGUN, SAID[0], broken, broken, SAID[1], broken, "data: \n\n", broken)
     assert (fed.dropped, fed.error) == (4, None)
     assert out.endswith(SAID[1].encode())
