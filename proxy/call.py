@@ -45,7 +45,7 @@ class Call(Struct, frozen=True):
     accepted_at: int
     """Unix seconds."""
     response: ResponseRequest | None = None
-    """What was asked of the Responses API; `request` is then its translation."""
+    """What was asked of the Responses API; `request` is then its translation, or stands in for what needs none."""
     native_only: bool = False
     """It cannot be translated: only providers that speak the Responses API themselves can serve it."""
 
@@ -84,7 +84,7 @@ class Outcome(Struct, frozen=True):
     dropped_events: int = 0
     """Events of a stream that could not be read."""
     stray_close_tags: int = 0
-    """Closing tags of reasoning that stood where none was open: the provider may leave out the opening one."""
+    """Choices with a closing tag of reasoning and no block: the provider may leave out the opening one."""
 
 
 class Metered(Struct, frozen=True):

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-import orjson
-
 from proxy.admin import documents
 from proxy.admin.accounts import Accounts, AccountState, Changes
-from proxy.admin.documents import Document
+from proxy.admin.documents import Document, as_text
 from proxy.admin.keys import Keys, RotatedKey
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.cli_outside import Outside
@@ -66,7 +64,7 @@ def perform(args: argparse.Namespace, config: Path, outside: Outside) -> int:
 
     answer = (outside.with_stores or _with_configured_stores)(configuration.settings, work)
     if args.json:
-        print(orjson.dumps(answer.document, option=orjson.OPT_INDENT_2).decode())
+        print(as_text(answer.document))
         return _DONE
     print(answer.text)
     for note in answer.notes:

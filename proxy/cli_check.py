@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import orjson
-
+from proxy.admin.documents import as_text
 from proxy.configuration import Configuration, load
 from proxy.mistakes import ConfigurationError
 
@@ -25,13 +24,13 @@ def check(config: Path, environ: Mapping[str, str], *, as_json: bool) -> int:
                 {"file": one.file, "path": one.path, "problem": one.problem, "allowed": one.allowed}
                 for one in error.mistakes
             ]
-            _print_json({"ok": False, "mistakes": mistakes})
+            print(as_text({"ok": False, "mistakes": mistakes}))
         else:
             for mistake in error.mistakes:
                 print(mistake, file=sys.stderr)
         return _BAD
     if as_json:
-        _print_json({"ok": True, "mistakes": []})
+        print(as_text({"ok": True, "mistakes": []}))
     else:
         print(f"{config}: good: {_summary(configuration)}")
     return _GOOD
@@ -45,7 +44,3 @@ def _summary(configuration: Configuration) -> str:
         (len(settings.plans), "plan"),
     )
     return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for number, noun in counted)
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import orjson
 from tabulate import tabulate
 
 from proxy.addresses import parse_base_url
+from proxy.admin.documents import as_text
 from proxy.conformance.catalogue import all_checks
 from proxy.conformance.check import Check, Failed, Passed, Verdict, chosen
 from proxy.conformance.client import Client, Unreachable
@@ -56,7 +56,7 @@ def conformance(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
         return screen.end(f"{why}; see that the endpoint runs and that --base-url is right")
     screen.step("")
     if args.json:
-        _print_json(_document(args.base_url, plan, lines, key))
+        print(as_text(_document(args.base_url, plan, lines, key)))
     else:
         _print_table(lines, key)
     return _FAILED if any(isinstance(line.verdict, Failed) for line in lines) else _DONE
@@ -123,7 +123,7 @@ def _key(given: str | None, environ: Mapping[str, str]) -> str:
 
 def _list(checks: Sequence[Check], *, as_json: bool) -> None:
     if as_json:
-        _print_json([{"clause": one.clause, "sentence": one.sentence} for one in checks])
+        print(as_text([{"clause": one.clause, "sentence": one.sentence} for one in checks]))
         return
     rows = [(one.clause, one.sentence) for one in checks]
     print(tabulate(rows, headers=("clause", "what is checked"), tablefmt="simple", disable_numparse=True))
@@ -171,10 +171,6 @@ def _clean(text: str, key: str) -> str:
     shown = re.sub(re.escape(key), "(the key)", text, flags=re.IGNORECASE)
     shown = "".join(letter if letter.isprintable() else "\ufffd" for letter in shown)
     return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
-
-
-def _print_json(document: object) -> None:
-    print(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def _say(why: str) -> int:

@@ -141,8 +141,10 @@ class Gateway:
         arrived: float,
         call: Call | None,
     ) -> None:
-        known = self._rates.get(identity.account.name, b"")
-        lines = await self._known_rates(identity, serving) if call is None else known
+        if call is None:  # refused before admission
+            lines = await self._known_rates(identity, serving)
+        else:
+            lines = self._rates.get(identity.account.name, b"")
         if isinstance(refusal, NotAdmitted):
             if refusal.unanswered is not None:
                 self._settler.give_back(identity.account.name, *refusal.unanswered)

@@ -5,13 +5,13 @@ API to a provider that speaks it itself. Each puts the pure parts of `wire/` tog
 """
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from msgspec import Struct
 
 from proxy.call import Call, Target
 from proxy.errors import Fault
-from proxy.usage import Usage, UsageSource
+from proxy.usage import Usage, UsageSource, billed
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
 from proxy.wire.chat_request import Dialect, upstream_body
 from proxy.wire.chat_stream import ChatStream, StreamPlan
@@ -53,7 +53,7 @@ class AnswerStream(Protocol):
 
     @property
     def stray_close_tags(self) -> int:
-        """How many closing tags of reasoning stood where none was open."""
+        """How many choices have a closing tag of reasoning in their text and no block."""
 
     @property
     def dropped(self) -> int:
@@ -131,12 +131,12 @@ def translation_of(
 class _Chat(Struct, frozen=True):
     """Chat completions on both sides."""
 
+    path: ClassVar[str] = CHAT_PATH
     call: Call
     target: Target
     dialect: Dialect
     around: Surroundings
     reasoning_field: str | None
-    path: str = CHAT_PATH
 
     def request(self) -> bytes:
         return upstream_body(
@@ -144,42 +144,60 @@ class _Chat(Struct, frozen=True):
         )
 
     def stream(self) -> AnswerStream:
-        return ChatStream(stream_plan(self.call, self.target, self.around.new_id))
+        return ChatStream(self._stream_plan())
 
     def answer(self, body: bytes) -> Answered:
-        call = self.call
-        answer = _read(body, call, self.target, self.around.new_id)
-        usage, source = _usage_of(answer, call)
-        written = write_answer(
-            answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=self.around.new_id
+        provider = self.target.provider
+        answer = read_answer(
+            body,
+            new_id=self.around.new_id,
+            strip_fields=provider.strip_fields,
+            completion_from_total=provider.completion_from_total,
+            reasoning=self._reasoning(),
         )
-        return Answered(written, usage, source, answer.upstream_id, answer.reasoning_field)
+        usage, source = billed(answer.usage, answer.output_bytes, self.call.estimate)
+        return Answered(self._written(answer, usage), usage, source, answer.upstream_id, answer.reasoning_field)
+
+    def _written(self, answer: ChatAnswer, usage: Usage) -> bytes:
+        call, new_id = self.call, self.around.new_id
+        return write_answer(answer, model=call.model.id, usage=usage, now=call.accepted_at, new_id=new_id)
+
+    def _stream_plan(self) -> StreamPlan:
+        call, request, provider = self.call, self.call.request, self.target.provider
+        return StreamPlan(
+            model=call.model.id,
+            choices=request.choices,
+            include_usage=request.include_usage,
+            continuous_usage=request.continuous_usage,
+            strip_fields=provider.strip_fields,
+            every_event=provider.fix_deltas,
+            completion_from_total=provider.completion_from_total,
+            now=call.accepted_at,
+            new_id=self.around.new_id,
+            estimate=call.estimate,
+            reasoning=self._reasoning(),
+        )
+
+    def _reasoning(self) -> ReasoningPlan:
+        request = self.call.request
+        return reasoning_plan(
+            request.reasoning_split,
+            reasons=self.call.model.reasoning,
+            provider=self.target.provider,
+            thinking_off=request.thinking_off,
+        )
 
 
-class _Response(Struct, frozen=True):
+class _Response(_Chat, frozen=True):
     """A response for the client, chat completions with the provider."""
 
-    call: Call
-    target: Target
-    dialect: Dialect
-    around: Surroundings
-    reasoning_field: str | None
     response: ResponseRequest
-    path: str = CHAT_PATH
-
-    def request(self) -> bytes:
-        return upstream_body(
-            self.call.request, self.target.route.model, self.dialect, reasoning_field=self.reasoning_field
-        )
 
     def stream(self) -> AnswerStream:
-        return ResponseStream(stream_plan(self.call, self.target, self.around.new_id), self._shape())
+        return ResponseStream(self._stream_plan(), self._shape())
 
-    def answer(self, body: bytes) -> Answered:
-        answer = _read(body, self.call, self.target, self.around.new_id)
-        usage, source = _usage_of(answer, self.call)
-        written = write_response(answer, self._shape(), usage, self.around.new_id)
-        return Answered(written, usage, source, answer.upstream_id, answer.reasoning_field)
+    def _written(self, answer: ChatAnswer, usage: Usage) -> bytes:
+        return write_response(answer, self._shape(), usage, self.around.new_id)
 
     def _shape(self) -> ResponseShape:
         response = self.response
@@ -196,11 +214,11 @@ class _Response(Struct, frozen=True):
 class _Native(Struct, frozen=True):
     """The Responses API on both sides."""
 
+    path: ClassVar[str] = RESPONSES_PATH
     call: Call
     target: Target
     dialect: Dialect
     response: ResponseRequest
-    path: str = RESPONSES_PATH
 
     def request(self) -> bytes:
         return native_body(self.response, self.target.route.model, self.dialect)
@@ -211,10 +229,7 @@ class _Native(Struct, frozen=True):
     def answer(self, body: bytes) -> Answered:
         plan = self._plan()
         answer = read_native_answer(body, plan)
-        usage = answer.usage
-        source = UsageSource.UPSTREAM
-        if usage is None:
-            usage, source = self.call.estimate(answer.output_bytes()), UsageSource.ESTIMATED
+        usage, source = billed(answer.usage, answer.output_bytes, self.call.estimate)
         return Answered(write_native_answer(answer, plan), usage, source, answer.upstream_id)
 
     def _plan(self) -> NativePlan:
@@ -222,49 +237,3 @@ class _Native(Struct, frozen=True):
         return NativePlan(
             self.call.model.id, self.response.metadata, provider.strip_fields, provider.completion_from_total
         )
-
-
-def stream_plan(call: Call, target: Target, new_id: Callable[[], str]) -> StreamPlan:
-    """Say what a stream of chat chunks needs: what the client asked for, and what its provider is known to do."""
-    request, provider = call.request, target.provider
-    return StreamPlan(
-        model=call.model.id,
-        choices=request.choices,
-        include_usage=request.include_usage,
-        continuous_usage=request.continuous_usage,
-        strip_fields=provider.strip_fields,
-        every_event=provider.fix_deltas,
-        completion_from_total=provider.completion_from_total,
-        now=call.accepted_at,
-        new_id=new_id,
-        estimate=call.estimate,
-        reasoning=_reasoning(call, target),
-    )
-
-
-def _reasoning(call: Call, target: Target) -> ReasoningPlan:
-    request = call.request
-    return reasoning_plan(
-        request.reasoning_split,
-        reasons=call.model.reasoning,
-        provider=target.provider,
-        thinking_off=request.thinking_off,
-    )
-
-
-def _read(body: bytes, call: Call, target: Target, new_id: Callable[[], str]) -> ChatAnswer:
-    provider = target.provider
-    return read_answer(
-        body,
-        new_id=new_id,
-        strip_fields=provider.strip_fields,
-        completion_from_total=provider.completion_from_total,
-        reasoning=_reasoning(call, target),
-    )
-
-
-def _usage_of(answer: ChatAnswer, call: Call) -> tuple[Usage, UsageSource]:
-    """Return what a whole answer is billed by: what its provider told, else the estimate."""
-    if answer.usage is not None:
-        return answer.usage, UsageSource.UPSTREAM
-    return call.estimate(answer.output_bytes()), UsageSource.ESTIMATED

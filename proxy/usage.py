@@ -4,7 +4,7 @@ Reads every provider's usage object into one `Usage`, and estimates where a prov
 numbers in, numbers out. Money is `pricing.py`'s business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -112,6 +112,18 @@ def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | N
         prompt_details=_copied(prompt_details),
         completion_details=_copied(completion_details),
     )
+
+
+def billed(
+    reported: Usage | None, produced: Callable[[], int], estimate: Callable[[int], Usage]
+) -> tuple[Usage, UsageSource]:
+    """Return what an answer is billed by: what its provider reported, if it can be true, else the estimate.
+
+    Zeros cannot be true where bytes were `produced`, from which the estimate is made.
+    """
+    if reported is not None and (reported.prompt or reported.completion or not produced()):
+        return reported, UsageSource.UPSTREAM
+    return estimate(produced()), UsageSource.ESTIMATED
 
 
 def tokens_of(utf8_bytes: int, bytes_per_token: tuple[int, int] = (4, 1)) -> int:

@@ -7,6 +7,8 @@ dollars, a time is RFC 3339 in UTC with milliseconds. Of a key only the hint, ex
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import orjson
+
 from proxy.accounts import ApiKey
 from proxy.admin.accounts import AccountState
 from proxy.admin.keys import MintedKey, RotatedKey
@@ -17,6 +19,11 @@ Document = dict[str, object]
 
 PUSD_PER_NUSD: Final = 1_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def as_text(document: object) -> str:
+    """Write a document as every command's `--json` prints it."""
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
 
 
 def account_document(state: AccountState) -> Document:

@@ -4,7 +4,7 @@ A probe asks for a model that nobody has: everything that is looked at earlier i
 and it costs nothing. Requests for an answer are short and shared by as many checks as possible.
 """
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -192,3 +192,8 @@ streamed_response_split: Final = answer(
 cut_response: Final = answer(
     "a response's stream that is cut short", path=RESPONSES, input=_COUNT, max_output_tokens=SHORTEST, stream=True
 )
+
+
+def each(field: str, *values: tuple[str, object]) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Return for each value of a field what it is called, and the fields of a request that has it."""
+    return tuple((f"`{field}`: {what}", {field: value}) for what, value in values)

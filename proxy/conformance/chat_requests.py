@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from proxy.conformance.asks import CHAT_TOOL, NO_MODEL, encoded, probe, user, wrong
+from proxy.conformance.asks import CHAT_TOOL, NO_MODEL, each, encoded, probe, user, wrong
 from proxy.conformance.check import Check, Verdict, check
 from proxy.conformance.exchange import Reply
 from proxy.conformance.refusals import each_refused_at, reached_the_model
@@ -29,16 +29,12 @@ def _calls(*calls: object) -> dict[str, Any]:
     return _after(role="assistant", content=None, tool_calls=list(calls))
 
 
-def _each(field: str, *values: tuple[str, object]) -> tuple[tuple[str, dict[str, Any]], ...]:
-    return tuple((f"`{field}`: {what}", {field: value}) for what, value in values)
-
-
 REFUSED: Final[tuple[Row, ...]] = (
     ("`model` must be a text that is not empty", "model",
-     (*_each("model", ("empty", ""), ("a number", 5)), ("no `model`", {"model": UNSET}))),
+     (*each("model", ("empty", ""), ("a number", 5)), ("no `model`", {"model": UNSET}))),
     ("`messages` must be there, a list that is not empty", "messages",
-     (*_each("messages", ("empty", []), ("a text", "Hi.")), ("no `messages`", {"messages": UNSET}))),
-    ("A message must be an object", "messages[0]", _each("messages", ("a list of a text", ["Hi."]))),
+     (*each("messages", ("empty", []), ("a text", "Hi.")), ("no `messages`", {"messages": UNSET}))),
+    ("A message must be an object", "messages[0]", each("messages", ("a list of a text", ["Hi."]))),
     ("A message must have a role that is known", "messages[1].role",
      (("no role", _after(content="Hi.")), ("an unknown role", _after(role="robot", content="Hi.")),
       ("a role that is a number", _after(role=5, content="Hi.")))),
@@ -63,27 +59,27 @@ REFUSED: Final[tuple[Row, ...]] = (
     ("A tool's message must name the call that it answers", "messages[1].tool_call_id",
      (("no tool_call_id", _after(role="tool", content="Rain.")),
       ("an empty one", _after(role="tool", content="Rain.", tool_call_id="")))),
-    ("`temperature` must be a number", "temperature", _each("temperature", ("a text", "hot"), ("true", True))),
+    ("`temperature` must be a number", "temperature", each("temperature", ("a text", "hot"), ("true", True))),
     ("`max_tokens` must be a whole number of at least 1", "max_tokens",
-     _each("max_tokens", ("0", 0), ("-1", -1), ("1.0", 1.0), ("true", True), ("a text", "5"))),
+     each("max_tokens", ("0", 0), ("-1", -1), ("1.0", 1.0), ("true", True), ("a text", "5"))),
     ("`max_completion_tokens` must be a whole number of at least 1", "max_completion_tokens",
-     _each("max_completion_tokens", ("0", 0), ("1.0", 1.0), ("true", True), ("a text", "5"))),
+     each("max_completion_tokens", ("0", 0), ("1.0", 1.0), ("true", True), ("a text", "5"))),
     ("`max_tokens` and `max_completion_tokens` must not differ", "max_tokens",
      (("5 and 6", {"max_tokens": 5, "max_completion_tokens": 6}),)),
-    ("`stop` must be a text or a list of texts", "stop", _each("stop", ("a number", 5), ("a list of a number", [1]))),
-    ("`stream` must be true or false", "stream", _each("stream", ("a text", "true"), ("1", 1))),
-    ("`stream_options` must be an object", "stream_options", _each("stream_options", ("a text", "x"), ("a list", []))),
+    ("`stop` must be a text or a list of texts", "stop", each("stop", ("a number", 5), ("a list of a number", [1]))),
+    ("`stream` must be true or false", "stream", each("stream", ("a text", "true"), ("1", 1))),
+    ("`stream_options` must be an object", "stream_options", each("stream_options", ("a text", "x"), ("a list", []))),
     ("`tools` must be a list of objects with a type", "tools",
-     _each("tools", ("an object", {}), ("a list of a number", [5]), ("a tool without a type", [{"function": {}}]))),
+     each("tools", ("an object", {}), ("a list of a number", [5]), ("a tool without a type", [{"function": {}}]))),
     ("A tool that is a function must have a name", "tools[0].function",
      (("a tool without a function", {"tools": [{"type": "function"}]}),
       ("a tool without a name", {"tools": [{"type": "function", "function": {}}]}))),
     ("`reasoning_split` must be true or false", "reasoning_split",
-     _each("reasoning_split", ("a text", "yes"), ("1", 1))),
+     each("reasoning_split", ("a text", "yes"), ("1", 1))),
     ("`metadata` must be an object of at most 16 KiB", "metadata",
-     _each("metadata", ("a text", "x"), ("a list", []), ("17,000 bytes", _METADATA))),
+     each("metadata", ("a text", "x"), ("a list", []), ("17,000 bytes", _METADATA))),
     ("`n` must be a whole number from 1 to 128", "n",
-     _each("n", ("0", 0), ("129", 129), ("true", True), ("a text", "2"))),
+     each("n", ("0", 0), ("129", 129), ("true", True), ("a text", "2"))),
 )  # fmt: skip
 
 _TAKEN: Final = tuple(

@@ -37,17 +37,19 @@ class _Item(Struct, frozen=True):
     item: dict[str, Any]
 
 
-class _Part(Struct, frozen=True):
+class _Placed(Struct, frozen=True):
+    """An event about one part of an item."""
+
     item_id: Filled
     output_index: Count
     content_index: Count
+
+
+class _Part(_Placed, frozen=True):
     part: dict[str, Any]
 
 
-class _Delta(Struct, frozen=True):
-    item_id: Filled
-    output_index: Count
-    content_index: Count
+class _Delta(_Placed, frozen=True):
     delta: str
 
 
@@ -55,10 +57,7 @@ class _TextDelta(_Delta, frozen=True):
     logprobs: list[Any]
 
 
-class _TextDone(Struct, frozen=True):
-    item_id: Filled
-    output_index: Count
-    content_index: Count
+class _TextDone(_Placed, frozen=True):
     text: str
 
 
@@ -66,10 +65,7 @@ class _OutputTextDone(_TextDone, frozen=True):
     logprobs: list[Any]
 
 
-class _RefusalDone(Struct, frozen=True):
-    item_id: Filled
-    output_index: Count
-    content_index: Count
+class _RefusalDone(_Placed, frozen=True):
     refusal: str
 
 

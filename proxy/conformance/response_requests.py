@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from msgspec import UNSET
 
-from proxy.conformance.asks import BEARER, NO_MODEL, encoded, get, probe, user, wrong
+from proxy.conformance.asks import BEARER, NO_MODEL, each, encoded, get, probe, user, wrong
 from proxy.conformance.check import Check, Verdict, check
 from proxy.conformance.exchange import RESPONSES, Reply
 from proxy.conformance.refusals import INVALID, each_refused, each_refused_at, reached_the_model, refused_at
@@ -17,35 +17,31 @@ _UNSUPPORTED: Final = ("unsupported_parameter",)
 _ONE: Final = f"{RESPONSES}/resp_conformance"
 
 
-def _each(field: str, *values: tuple[str, object]) -> tuple[tuple[str, dict[str, Any]], ...]:
-    return tuple((f"`{field}`: {what}", {field: value}) for what, value in values)
-
-
 REFUSED: Final[tuple[Row, ...]] = (
     ("Exactly one of `input` and `messages` must be there", "input", (),
      (("both", {"messages": user("Hi.")}), ("neither", {"input": UNSET}))),
     ("`input` must be a text or a list that is not empty", "input", (),
-     _each("input", ("an empty list", []), ("a number", 5), ("an object", {}))),
+     each("input", ("an empty list", []), ("a number", 5), ("an object", {}))),
     ("`messages` are checked as in chat completions", "messages", (),
      (("an empty list", {"input": UNSET, "messages": []}),
       ("an unknown role", {"input": UNSET, "messages": [{"role": "robot", "content": "Hi."}]}))),
     ("`previous_response_id` is not supported, because responses are not stored", "previous_response_id", _UNSUPPORTED,
-     _each("previous_response_id", ("an id", "resp_conformance"))),
-    ("`conversation` is not supported", "conversation", _UNSUPPORTED, _each("conversation", ("an id", "conv_1"))),
-    ("`prompt` is not supported", "prompt", _UNSUPPORTED, _each("prompt", ("an object", {"id": "pmpt_1"}))),
-    ("`background` true is not supported", "background", _UNSUPPORTED, _each("background", ("true", True))),
+     each("previous_response_id", ("an id", "resp_conformance"))),
+    ("`conversation` is not supported", "conversation", _UNSUPPORTED, each("conversation", ("an id", "conv_1"))),
+    ("`prompt` is not supported", "prompt", _UNSUPPORTED, each("prompt", ("an object", {"id": "pmpt_1"}))),
+    ("`background` true is not supported", "background", _UNSUPPORTED, each("background", ("true", True))),
     ("`max_output_tokens` must be a whole number of at least 1", "max_output_tokens", (),
-     _each("max_output_tokens", ("0", 0), ("1.0", 1.0), ("true", True), ("a text", "5"))),
-    ("`temperature` must be a number", "temperature", (), _each("temperature", ("a text", "hot"))),
-    ("`stream` must be true or false", "stream", (), _each("stream", ("a text", "true"))),
-    ("`reasoning_split` must be true or false", "reasoning_split", (), _each("reasoning_split", ("a text", "yes"))),
+     each("max_output_tokens", ("0", 0), ("1.0", 1.0), ("true", True), ("a text", "5"))),
+    ("`temperature` must be a number", "temperature", (), each("temperature", ("a text", "hot"))),
+    ("`stream` must be true or false", "stream", (), each("stream", ("a text", "true"))),
+    ("`reasoning_split` must be true or false", "reasoning_split", (), each("reasoning_split", ("a text", "yes"))),
     ("`metadata` must be an object of at most 16 KiB", "metadata", (),
-     _each("metadata", ("a text", "x"), ("17,000 bytes", {"text": "x" * 17_000}))),
-    ("`tools` must be a list of objects", "tools", (), _each("tools", ("an object", {}), ("a list of a number", [5]))),
+     each("metadata", ("a text", "x"), ("17,000 bytes", {"text": "x" * 17_000}))),
+    ("`tools` must be a list of objects", "tools", (), each("tools", ("an object", {}), ("a list of a number", [5]))),
     ("A reference to a stored item is not supported", "input[0]", (),
-     _each("input", ("a reference", [{"type": "item_reference", "id": "msg_1"}]))),
+     each("input", ("a reference", [{"type": "item_reference", "id": "msg_1"}]))),
     ("An image must be in the request, not in a file that was stored before", "input[0]", (),
-     _each("input", ("an image by file_id", [
+     each("input", ("an image by file_id", [
          {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}]))),
     ("`tool_choice` must not name a tool that is dropped", "tool_choice", (),
      (("web_search", {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}),)),

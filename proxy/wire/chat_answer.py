@@ -200,17 +200,12 @@ def take_usage(
 
 
 def _split(body: bytes) -> tuple[RawObject, json.Disguise | None]:
-    disguise = None
     try:
-        fields = json.split_object(body)
+        fields, disguise = json.split_disguised(body)
     except Malformed:
-        disguise = json.Disguise(body)
-        try:
-            fields = json.split_object(disguise.put_on(body))
-        except Malformed:
-            if (error := error_in(body)) is not None:
-                raise UpstreamError(error) from None
-            raise bad_answer("it is not JSON") from None
+        if (error := error_in(body)) is not None:
+            raise UpstreamError(error) from None
+        raise bad_answer("it is not JSON") from None
     if (error := error_in(fields)) is not None:
         raise UpstreamError(error)
     return fields, disguise

@@ -39,13 +39,9 @@ def split_chunk(data: bytes) -> tuple[RawObject, Disguise | None]:
     """Return the fields of a chunk, and the disguise that they wear if it holds half a surrogate pair; raises
     `Malformed`.
     """
-    if not (data.isascii() or json.is_utf8(data)):
+    if not json.is_utf8(data):
         raise Malformed("it is not UTF-8")
-    try:
-        return json.split_object(data), None
-    except Malformed:
-        disguise = Disguise(data)
-        return json.split_object(disguise.put_on(data)), disguise
+    return json.split_disguised(data)
 
 
 def chunk_head(shown_id: str, created: int, model: str) -> RawObject:

@@ -228,10 +228,7 @@ def upstream_body(
 
 def _decode(body: bytes) -> tuple[RawObject, _Checked, Disguise | None]:
     """Take the body apart twice: into the bytes of its fields, and into the values that are checked."""
-    if json.too_deep(body):
-        raise Malformed(f"it is nested deeper than {json.MAX_DEPTH} levels")
-    if not json.is_utf8(body):
-        raise Malformed("it is not valid UTF-8")
+    json.check_document(body)
     disguise = None
     try:
         fields = json.split_object(body)

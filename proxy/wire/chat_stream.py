@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import Raw, Struct
 
 from proxy.errors import Fault
-from proxy.usage import Usage, UsageSource
+from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
 from proxy.wire.chat_chunk import choices_of_answer, chunk_head, event_of, is_bare, split_chunk
@@ -22,8 +22,8 @@ from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.reasoning import UNTOUCHED, Passing, ReasoningPlan
 from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
-from proxy.wire.sse import Event, EventReader
-from proxy.wire.stream_start import StreamStart
+from proxy.wire.sse import Event
+from proxy.wire.stream_reader import StreamReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk, read_error
 
 MAX_JSON: Final = 64 * 1024 * 1024
@@ -67,14 +67,14 @@ class ChatStream:
 
     __slots__ = (
         "_answer", "_frames", "_handing", "_head", "_held", "_no_stream", "_output", "_plan", "_reader",
-        "_reported", "_start", "_unreadable", "_whole", "_writer", "all_finished", "committed", "dropped", "ended",
+        "_reported", "_unreadable", "_whole", "_writer", "all_finished", "committed", "dropped", "ended",
         "error", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
         """Start before the provider's first byte."""
         self._plan = plan
-        self._reader = EventReader()
+        self._reader = StreamReader(MAX_JSON)
         self._output = OutputCounter(plan.reasoning.closing if plan.reasoning.touches else "")
         # Tool calls that may also leave as they came are not repaired: half of a repair would be worse than none.
         self._writer = ChunkWriter(plan.reasoning, plan.new_id, repairs=plan.reads_all or plan.reasoning.touches)
@@ -82,7 +82,6 @@ class ChatStream:
         self._frames = Frames(self._output)
         self._head: RawObject = {}
         self._held: list[bytes] = []
-        self._start = StreamStart(MAX_JSON)
         self._whole = False  # the answer has begun, and the next piece begins with an event
         self._answer: ChatAnswer | None = None
         self._reported: Usage | None = None
@@ -118,7 +117,7 @@ class ChatStream:
         """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
         if self._over:
             return b""
-        if self._start.is_json:
+        if self._reader.is_json:
             return self._sendable(self._whole_answer())
         self._handing.allow(Passing.NOTHING)  # what is left may be half an event: it is read to be told from a whole
         out = self._taken(self._reader.end())
@@ -139,10 +138,7 @@ class ChatStream:
 
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed: the provider's last word if it can be true, else the estimate of what it sent."""
-        reported = self._reported
-        if reported is not None and (reported.prompt or reported.completion or not self._output.total()):
-            return reported, UsageSource.UPSTREAM
-        return self._plan.estimate(self._output.total()), UsageSource.ESTIMATED
+        return billed(self._reported, self._output.total, self._plan.estimate)
 
     @property
     def stray_close_tags(self) -> int:
@@ -171,15 +167,9 @@ class ChatStream:
     def _read(self, piece: bytes) -> bytes:
         if self._over:
             return b""
-        if self._start.is_json is not False:
-            begun = self._start.take(piece)
-            self.error = self._start.error
-            if begun is None:
-                return b""
-            piece = begun
         out = self._taken(self._reader.feed(piece))
-        if self._reader.too_large and not self._over:
-            self.error = bad_answer("an event of its stream is too large")
+        if not self._over:
+            self.error = self._reader.error
         out = self._sendable(out)
         self._whole = self.committed and self._reader.idle and not self._over
         return out
@@ -342,7 +332,7 @@ class ChatStream:
         plan = self._plan
         try:
             answer = read_answer(
-                json.on_one_line(self._start.body()),
+                json.on_one_line(self._reader.body()),
                 new_id=plan.new_id,
                 strip_fields=plan.strip_fields,
                 completion_from_total=plan.completion_from_total,

@@ -53,6 +53,25 @@ def split_object(body: bytes) -> RawObject:
         raise Malformed(_why(error)) from None
 
 
+def split_disguised(body: bytes) -> "tuple[RawObject, Disguise | None]":
+    """Take an object apart as `split_object`; if it holds lone surrogates, in the disguise that is returned, which has
+    to be taken off whatever is sent on.
+    """
+    try:
+        return split_object(body), None
+    except Malformed:
+        disguise = Disguise(body)
+        return split_object(disguise.put_on(body)), disguise
+
+
+def check_document(body: bytes) -> None:
+    """Raise `Malformed` for a body that nobody else may be sent: nested too deep, or not in UTF-8."""
+    if too_deep(body):
+        raise Malformed(f"it is nested deeper than {MAX_DEPTH} levels")
+    if not is_utf8(body):
+        raise Malformed("it is not valid UTF-8")
+
+
 def split_list(body: bytes | Raw) -> list[RawObject]:
     """Return the objects of a JSON array, each as by `split_object`."""
     try:

@@ -77,7 +77,7 @@ def read_native_answer(body: bytes, plan: NativePlan) -> NativeAnswer:
         raise bad_answer("it is not UTF-8")
     body = json.without_bom(body).lstrip()
     try:
-        fields, disguise = split(body)
+        fields, disguise = json.split_disguised(body)
         usage = plan.usage_in(fields)
     except Malformed:
         if (error := error_in(body)) is not None:
@@ -106,15 +106,6 @@ def failed_by(error: Raw | None) -> UpstreamError:
     limited = body.code == "rate_limit_exceeded"
     kind = "upstream_rate_limited" if limited else "upstream_error"
     return UpstreamError(body, kind=kind, detail="the response failed")
-
-
-def split(body: bytes) -> tuple[RawObject, Disguise | None]:
-    """Take an object apart; where it holds lone surrogates, with what has to be taken off again."""
-    try:
-        return json.split_object(body), None
-    except Malformed:
-        disguise = Disguise(body)
-        return json.split_object(disguise.put_on(body)), disguise
 
 
 def revealed(fields: RawObject, disguise: Disguise | None) -> RawObject:

@@ -11,17 +11,17 @@ from typing import Final
 from msgspec import Raw
 
 from proxy.errors import Fault
-from proxy.usage import Usage, UsageSource
+from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import valid_id
 from proxy.wire.json import Disguise, Malformed, RawObject
-from proxy.wire.native_answer import NativePlan, failed_by, revealed, split
+from proxy.wire.native_answer import NativePlan, failed_by, revealed
 from proxy.wire.native_output import NativeOutput
 from proxy.wire.refusal import DONE
 from proxy.wire.response_object import Status, error_event, event, response_error
 from proxy.wire.scan import is_quiet
-from proxy.wire.sse import Event, EventReader
-from proxy.wire.stream_start import StreamStart
+from proxy.wire.sse import Event
+from proxy.wire.stream_reader import StreamReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
 MAX_BODY: Final = 1024 * 1024
@@ -50,7 +50,7 @@ class NativeStream:
 
     __slots__ = (
         "_estimate", "_held", "_items", "_items_size", "_last", "_output", "_plan", "_reader", "_reported", "_response",
-        "_start", "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
+        "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
         "reasoning_field", "stray_close_tags", "upstream_id",
     )  # fmt: skip
 
@@ -60,9 +60,8 @@ class NativeStream:
         """
         self._plan = plan
         self._estimate = estimate
-        self._reader = EventReader()
+        self._reader = StreamReader(MAX_BODY)
         self._output = NativeOutput()
-        self._start = StreamStart(MAX_BODY)
         self._held: list[bytes] = []
         self._last = b""
         self._items: list[bytes] = []
@@ -97,8 +96,8 @@ class NativeStream:
         """Take note that the provider's body is over; return the rest, or set `error` if it broke off."""
         if self._over:
             return b""
-        if self._start.is_json:
-            found = error_in(self._start.body())
+        if self._reader.is_json:
+            found = error_in(self._reader.body())
             why = "it is one body of JSON where a stream was asked for"
             self.error = bad_answer(why) if found is None else UpstreamError(found)
             return b""
@@ -109,10 +108,7 @@ class NativeStream:
 
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed: the provider's word if it can be true, else the estimate of what it sent."""
-        reported = self._reported
-        if reported is not None and (reported.prompt or reported.completion or not self._output.total()):
-            return reported, UsageSource.UPSTREAM
-        return self._estimate(self._output.total()), UsageSource.ESTIMATED
+        return billed(self._reported, self._output.total, self._estimate)
 
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end the stream with an error: numbered on, with the items that were complete."""
@@ -156,15 +152,9 @@ class NativeStream:
     def _read(self, piece: bytes) -> bytes:
         if self._over:
             return b""
-        if self._start.is_json is not False:
-            begun = self._start.take(piece)
-            self.error = self._start.error
-            if begun is None:
-                return b""
-            piece = begun
         out = self._taken(self._reader.feed(piece))
-        if self._reader.too_large and not self._over:
-            self.error = bad_answer("an event of its stream is too large")
+        if not self._over:
+            self.error = self._reader.error
         return out
 
     def _sendable(self, out: bytes) -> bytes:
@@ -210,7 +200,7 @@ class NativeStream:
         """Read one event and return it as the client gets it; b"" if it is an error."""
         if not json.is_utf8(one.raw):
             raise Malformed("it is not UTF-8")
-        fields, disguise = split(data)
+        fields, disguise = json.split_disguised(data)
         name = _EVENT_LINE.search(one.raw)
         kind = json.text_of(fields.get("type")) or ("" if name is None else name[1].decode())
         if kind == "error" or error_in(fields) is not None:

@@ -73,8 +73,10 @@ class ResponseRequest(Struct, frozen=True):
 
 def read_response_request(body: bytes) -> ResponseRequest:
     """Check a body as far as every way of serving it needs; raises `Refusal` (400, with `param`)."""
+    body = json.without_bom(body)
     try:
-        fields, disguise = _split(json.without_bom(body))
+        json.check_document(body)
+        fields, disguise = json.split_disguised(body)
     except Malformed as why:
         message = f"The request body is not a JSON object that can be read: {why}. Send one JSON object in UTF-8."
         raise invalid_request(message, code="invalid_json") from None
@@ -139,18 +141,6 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
         name for name, value in fields.items() if name in DROPPED and name not in _NATIVE and not json.is_null(value)
     )
     return msgspec.structs.replace(request.shared, fields=prompt, ignored=ignored)
-
-
-def _split(body: bytes) -> tuple[RawObject, Disguise | None]:
-    if json.too_deep(body):
-        raise Malformed(f"it is nested deeper than {json.MAX_DEPTH} levels")
-    if not json.is_utf8(body):
-        raise Malformed("it is not valid UTF-8")
-    try:
-        return json.split_object(body), None
-    except Malformed:
-        disguise = Disguise(body)
-        return json.split_object(disguise.put_on(body)), disguise
 
 
 def _read_shared(fields: RawObject) -> ChatRequest:

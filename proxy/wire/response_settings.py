@@ -20,7 +20,7 @@ _LEFT_OUT: Final = frozenset(
         *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"),
     }
 )
-_LEFT_OUT_TOO: Final = "prompt_cache_"
+_LEFT_OUT_PREFIX: Final = "prompt_cache_"
 # Read below, or by those who read what is said and offered. Every answer says what became of `truncation`.
 _READ: Final = frozenset(
     {
@@ -56,8 +56,8 @@ def chat_settings(fields: RawObject) -> tuple[dict[str, object], list[str]]:
     settings: dict[str, object] = {}
     ignored: list[str] = []
     for name, value in fields.items():
-        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_TOO):
-            ignored += [] if json.is_null(value) else [name if name in _LEFT_OUT else f"{_LEFT_OUT_TOO}*"]
+        if name in _LEFT_OUT or name.startswith(_LEFT_OUT_PREFIX):
+            ignored += [] if json.is_null(value) else [name if name in _LEFT_OUT else f"{_LEFT_OUT_PREFIX}*"]
         elif name not in _READ:
             settings[name] = value
     _set_limit(settings, fields)

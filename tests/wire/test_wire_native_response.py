@@ -296,7 +296,7 @@ def test_a_body_without_end_is_not_kept_without_end(monkeypatch: pytest.MonkeyPa
     for _ in range(20):
         fed.feed(b'{"aaaaaaa')
     assert fed.error is not None
-    assert len(fed._start.body()) <= 109
+    assert len(fed._reader.body()) <= 109
 
 
 def test_events_that_cannot_be_read_are_dropped_and_counted_and_three_in_a_row_end_the_stream():

@@ -1,29 +1,48 @@
-"""How an answer begins that should be a stream: as one, or as a whole body of JSON, or as something nobody asked for.
+"""Events out of an answer that should be a stream, and may be a whole body of JSON or something nobody asked for.
 
-A provider's Content-Type is not to be trusted, so the first character decides. Knows no format of events. Pure.
+A provider's Content-Type is not to be trusted, so the first character decides. Knows nothing of what events mean. Pure.
 """
 
 from typing import Final
 
+from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class StreamStart:
-    """Takes the first pieces of an answer. Once `is_json` is False, the rest of the answer is a stream's."""
+class StreamReader(EventReader):
+    """An `EventReader` that first finds out whether there are events at all."""
 
     __slots__ = ("_kept", "_most", "error", "is_json")
 
     def __init__(self, most: int) -> None:
         """Keep at most so many bytes of a body of JSON."""
+        super().__init__()
         self._most = most
         self._kept = bytearray()
         self.is_json: bool | None = None
         """None until the first character has come."""
         self.error: UpstreamError | None = None
+        """Why nothing more can be read."""
 
-    def take(self, piece: bytes) -> bytes | None:
+    def feed(self, piece: bytes) -> list[Event]:
+        """Return the events that `piece` completes; none of a body of JSON, which is kept."""
+        if self.is_json is not False:
+            begun = self._begin(piece)
+            if begun is None:
+                return []
+            piece = begun
+        events = super().feed(piece)
+        if self.too_large:
+            self.error = bad_answer("an event of its stream is too large")
+        return events
+
+    def body(self) -> bytes:
+        """Return what was kept, without a byte order mark."""
+        return bytes(self._kept).removeprefix(_BOM)
+
+    def _begin(self, piece: bytes) -> bytes | None:
         """Keep a piece until its kind is known, and a body to its end; return the beginning of a stream."""
         self._kept += piece
         if len(self._kept) > self._most:
@@ -39,7 +58,3 @@ class StreamStart:
         begun = bytes(self._kept)
         self._kept.clear()
         return begun
-
-    def body(self) -> bytes:
-        """Return what was kept, without a byte order mark."""
-        return bytes(self._kept).removeprefix(_BOM)
