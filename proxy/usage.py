@@ -87,13 +87,13 @@ def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | N
     if prompt is None or completion is None:
         return None
     cached = _first(
-        _count(prompt_details, "cached_tokens"),
+        prompt_details.get("cached_tokens"),
         _count(raw, "prompt_cache_hit_tokens"),
         _count(raw, "cached_tokens"),
         _count(raw, "cache_read_input_tokens"),
         0,
     )
-    reasoning = _first(_count(completion_details, "reasoning_tokens"), _count(raw, "reasoning_tokens"))
+    reasoning = _first(completion_details.get("reasoning_tokens"), _count(raw, "reasoning_tokens"))
     total = _count(raw, "total_tokens")
     inconsistent = False
     if total is not None and total > prompt + completion:
@@ -157,18 +157,23 @@ def _prompt_tokens(raw: Mapping[str, object]) -> int | None:
     return None if hit is None or miss is None else hit + miss
 
 
-def _details(raw: Mapping[str, object], *sides: str) -> Mapping[str, object]:
+def _details(raw: Mapping[str, object], *sides: str) -> Mapping[str, int]:
+    """Return the counts in the details of a side, by whichever of its names; the first that gives a count holds."""
+    counts: dict[str, int] = {}
     for side in sides:
         details = raw.get(f"{side}_tokens_details")
-        if isinstance(details, Mapping):
-            return details
-    return {}
+        for name in details if isinstance(details, Mapping) else ():
+            if name not in counts and (count := _count(details, name)) is not None:
+                counts[name] = count
+    return counts
 
 
-def _copied(details: Mapping[str, object]) -> tuple[tuple[str, int], ...]:
-    if details.keys() <= _USUAL_DETAILS:
-        return ()
-    return tuple((name, count) for name in _DETAIL_COUNTS if (count := _count(details, name)) is not None)
+def _copied(details: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return (
+        ()
+        if details.keys() <= _USUAL_DETAILS
+        else tuple((name, details[name]) for name in _DETAIL_COUNTS if name in details)
+    )
 
 
 def _count(values: Mapping[str, object], name: str) -> int | None:
