@@ -17,7 +17,7 @@ from proxy.wire.chat_message import leaves_as_it_came, split_message
 from proxy.wire.chat_text import says, text_in, text_of_details
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
-from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in
+from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
 
 MAX_ID: Final = 128
 FAILED: Final = frozenset({"error", "abort"})
@@ -268,7 +268,7 @@ def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
     calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
     reason = finish_reason(choice.get("finish_reason"), has_tool_calls=bool(calls))
     if reason in FAILED:
-        raise bad_answer("it ended with an error")
+        raise failed_ending(reason)
     content = message.pop("content", None)
     silent = bool(calls) or not json.is_null(message.get("refusal"))
     new_message: dict[str, object] = {

@@ -24,7 +24,7 @@ from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
 from proxy.wire.sse import Event
 from proxy.wire.stream_reader import StreamReader
-from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk, read_error
+from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk, failed_ending, read_error
 
 MAX_JSON: Final = 64 * 1024 * 1024
 """How much of one whole JSON body is taken where a stream was asked for."""
@@ -253,7 +253,7 @@ class ChatStream:
             return b""
         written = writer.write(choices, disguise)
         if written.failed is not None:
-            self.error = UpstreamError(detail=f"the stream ended with finish_reason {written.failed}")
+            self.error = failed_ending(written.failed)
         if written.finishes:
             self.all_finished = writer.all_finished(self._plan.choices)
         if first and event.clean and not self._plan.reads_all and self._is_usual(fields):

@@ -73,6 +73,11 @@ def bad_answer(why: str) -> UpstreamError:
     return UpstreamError(kind="upstream_bad_response", detail=f"the provider's answer cannot be served: {why}")
 
 
+def failed_ending(reason: str) -> UpstreamError:
+    """Build the failure for an answer whose finish reason says that the provider failed."""
+    return UpstreamError(detail=f"the answer ended with finish_reason {reason}")
+
+
 def error_in(body: bytes | RawObject) -> ErrorBody | None:
     """Find an error inside an answer: a truthy `error`, or `object: "error"`; a list of one is looked into. None: no
     error.

@@ -6,11 +6,13 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import CATALOG, NEW_ID, NOW
+from playing import CATALOG, NEW_ID, NOW, plan
+from provider_events import ROLE, lines, vllm
 
 from proxy.usage import Usage
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
-from proxy.wire.upstream_error import UpstreamError
+from proxy.wire.chat_stream import ChatStream
+from proxy.wire.upstream_error import UpstreamError, client_fault, stream_fault
 
 USAGE = Usage(12, 8, 4)
 
@@ -187,8 +189,15 @@ def test_stop_beside_tool_calls_is_left():
 
 
 @pytest.mark.parametrize("word", ["error", "abort"])
-def test_an_ending_that_is_a_failure_fails_the_answer(word: str):
-    assert failure(completion(finish=f'"{word}"')).kind == "upstream_bad_response"
+def test_an_ending_that_is_a_failure_fails_the_answer_as_it_fails_a_stream(word: str):
+    whole = failure(completion(finish=f'"{word}"'))
+    stream = ChatStream(plan())
+    stream.feed(lines(vllm(ROLE), vllm('{"content":"Once"}'), vllm("{}", f'"{word}"')))
+    assert stream.error is not None
+    assert stream_fault(stream.error) == client_fault(whole) == client_fault(stream.error)
+    assert (whole.kind, str(whole)) == (stream.error.kind, str(stream.error)) == (
+        "upstream_error", f"the answer ended with finish_reason {word}",
+    )  # fmt: skip
 
 
 @given(
