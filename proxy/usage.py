@@ -159,21 +159,15 @@ def _prompt_tokens(raw: Mapping[str, object]) -> int | None:
 
 def _details(raw: Mapping[str, object], *sides: str) -> Mapping[str, int]:
     """Return the counts in the details of a side, by whichever of its names; the first that gives a count holds."""
-    counts: dict[str, int] = {}
-    for side in sides:
-        details = raw.get(f"{side}_tokens_details")
-        for name in details if isinstance(details, Mapping) else ():
-            if name not in counts and (count := _count(details, name)) is not None:
-                counts[name] = count
-    return counts
+    told = [details for side in sides if isinstance(details := raw.get(f"{side}_tokens_details"), Mapping)]
+    counts = {name: _first(*(_count(details, name) for details in told)) for details in told for name in details}
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _copied(details: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    return (
-        ()
-        if details.keys() <= _USUAL_DETAILS
-        else tuple((name, details[name]) for name in _DETAIL_COUNTS if name in details)
-    )
+    if details.keys() <= _USUAL_DETAILS:
+        return ()
+    return tuple((name, details[name]) for name in _DETAIL_COUNTS if name in details)
 
 
 def _count(values: Mapping[str, object], name: str) -> int | None:

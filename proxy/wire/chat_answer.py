@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_message import leaves_as_it_came, split_message
-from proxy.wire.chat_text import says, text_in, text_of_details
+from proxy.wire.chat_text import says, text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
@@ -156,7 +156,7 @@ def finish_reason(raw: Raw | None, *, has_tool_calls: bool) -> str:
     return _RENAMED.get(word, word)
 
 
-def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
+def repair_tool_calls(raw: Raw, new_id: Callable[[], str], disguise: json.Disguise | None = None) -> list[RawObject]:
     """Give every tool call a type, an id and its arguments as a string; strings stay byte-identical."""
     calls = json.split_list(raw)
     for call in calls:
@@ -168,8 +168,7 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str]) -> list[RawObject]:
             function = json.split_object(bytes(function_raw))
             arguments = function.get("arguments", _NULL)
             if not bytes(arguments).startswith(b'"'):
-                text = "" if json.is_null(arguments) else json.compact(arguments).decode(errors="replace")
-                call["function"] = Raw(json.encode({**function, "arguments": text}))
+                call["function"] = Raw(json.encode({**function, "arguments": written_out(arguments, disguise)}))
     return calls
 
 
@@ -230,7 +229,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
             return _Read(raw, reasoning_field=_field(plain[0].message.reasoning, plain[0].message.reasoning_content))
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
-    choices = [_choice(choice, new_id) for choice in json.split_list(raw)]
+    choices = [_choice(choice, new_id, disguise) for choice in json.split_list(raw)]
     if not choices:
         raise bad_answer("it holds no choices")
     unsplit = Raw(json.encode(choices))
@@ -260,12 +259,12 @@ def _field(reasoning: Raw | None, reasoning_content: Raw | None) -> str | None:
     return next((name for name, value in values if value is not None and bytes(value) and says(value)), None)
 
 
-def _choice(choice: RawObject, new_id: Callable[[], str]) -> RawObject:
+def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
     if "message" not in choice:
         raise Malformed("a choice has no message")
     message = json.split_object(bytes(choice["message"]))
     calls_raw = message.pop("tool_calls", None)
-    calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id)
+    calls = [] if json.is_null(calls_raw) or calls_raw is None else repair_tool_calls(calls_raw, new_id, disguise)
     reason = finish_reason(choice.get("finish_reason"), has_tool_calls=bool(calls))
     if reason in FAILED:
         raise failed_ending(reason)

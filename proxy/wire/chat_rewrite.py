@@ -116,7 +116,7 @@ class ChunkWriter:
             if index >= MAX_CHOICES:
                 raise Malformed("a choice has a number that nobody can have asked for")
             known = self._choices.get(index) or Known(self._plan, self._new_id)
-            calls = self._called(known, delta.pop("tool_calls")) if "tool_calls" in delta else None
+            calls = self._called(known, delta.pop("tool_calls"), disguise) if "tool_calls" in delta else None
             read.append((index, choice, delta, known, calls))
         written: list[Choice] = []
         speaks, finishes, failed = False, False, None
@@ -147,12 +147,12 @@ class ChunkWriter:
         """Return what is held back, because the stream will not go on."""
         return [choice for index, known in self._choices.items() for choice in _flushed(index, known)]
 
-    def _called(self, known: Known, calls: Raw) -> list[Delta] | None:
+    def _called(self, known: Known, calls: Raw, disguise: Disguise | None) -> list[Delta] | None:
         if not says(calls):
             return None
         if not self._repairs:
             return [{"tool_calls": calls}]
-        return [{"tool_calls": [call]} for call in known.tools.take(json.split_list(calls))]
+        return [{"tool_calls": [call]} for call in known.tools.take(json.split_list(calls), disguise)]
 
 
 def _deltas(known: Known, delta: RawObject, calls: list[Delta] | None, disguise: Disguise | None) -> list[Delta]:

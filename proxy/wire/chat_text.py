@@ -14,7 +14,6 @@ from proxy.wire import json
 from proxy.wire.json import Disguise
 
 _NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
-_PRIVATE: Final = re.compile("[\ue000-\uf8ff]")
 _HALVES: Final = re.compile("([\ud800-\udfff])")
 
 
@@ -30,15 +29,8 @@ def is_text(value: Raw) -> bool:
 
 def decode_text(value: Raw, disguise: Disguise | None = None) -> str:
     """Return the characters of a JSON string, lone surrogates included; `disguise` is what its event wears."""
-    text = json.decode(value)
-    if not isinstance(text, str):
-        return ""
-    return unmasked(text, disguise)
-
-
-def unmasked(text: str, disguise: Disguise | None) -> str:
-    """Put lone surrogates back into a text that was decoded in disguise."""
-    return text if disguise is None else _PRIVATE.sub(lambda mask: _behind(mask[0], disguise), text)
+    text = json.decode_worn(value, disguise)
+    return text if isinstance(text, str) else ""
 
 
 def encode_text(text: str, disguise: Disguise | None = None) -> Raw:
@@ -48,6 +40,16 @@ def encode_text(text: str, disguise: Disguise | None = None) -> Raw:
     except UnicodeEncodeError:
         pieces = [_escape(piece, disguise) if _HALVES.match(piece) else _inside(piece) for piece in _HALVES.split(text)]
         return Raw(b'"%b"' % b"".join(pieces))
+
+
+def written_out(value: Raw, disguise: Disguise | None) -> str:
+    """Return a value as the text of its compact JSON, null as none. What becomes a part of a text loses its disguise
+    first: behind one more backslash nobody would know it again.
+    """
+    if json.is_null(value):
+        return ""
+    text = json.compact(value)
+    return (disguise.take_off(text) if disguise else text).decode(errors="replace")
 
 
 def joined(texts: list[Raw]) -> Raw:
@@ -66,13 +68,8 @@ def text_in(value: object) -> str | None:
 def text_of_details(entries: object) -> str:
     """Join the text and the summaries of a list of `reasoning_details`."""
     found = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    texts = [entry.get("text") or entry.get("summary") for entry in found]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _behind(mask: str, disguise: Disguise) -> str:
-    escape = disguise.take_off(b"\\u%04x" % ord(mask))
-    return chr(int(escape[-4:], base=16))
+    texts = [[entry[name] for name in ("text", "summary") if isinstance(entry.get(name), str)] for entry in found]
+    return "".join(next(filter(None, text), "") for text in texts)
 
 
 def _escape(half: str, disguise: Disguise | None) -> bytes:

@@ -5,8 +5,8 @@ order, lone surrogates. So a body is never decoded whole. Nothing here knows wha
 """
 
 import re
-from collections.abc import Mapping
-from itertools import accumulate
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, product
 from typing import Final
 
 import msgspec
@@ -29,9 +29,20 @@ _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
 # One escape sequence of a JSON string: a surrogate pair, a lone surrogate, or anything else.
 _ESCAPE: Final = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|u[0-9a-fA-F]{4}|.)",
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|(?P<other>u[0-9a-fA-F]{4})|.)",
     re.DOTALL,
 )
+_MARK: Final = "\ue000"
+# What is written with the mark when a text is decoded whose lone surrogates have to survive: they, and the mark itself.
+_TO_MARK: Final = re.compile(_ESCAPE.pattern + b"|" + _MARK.encode(), re.DOTALL)
+_MARKED: Final = re.compile(f"{_MARK}(.)", re.DOTALL)
+_SHIFT: Final = 0xD800 - 0x1000
+"""From a lone surrogate down to the character that is written behind the mark."""
+_HEX: Final = b"0123456789abcdefABCDEF"
+_MASKS: Final = b"eEfFaAbBcC123456789"
+"""First digits of the escapes that stand for lone surrogates: characters of three bytes, which nobody has to escape.
+With case there are more such escapes (19 · 22³) than a body may hold.
+"""
 
 RawObject = dict[str, Raw]
 _objects: Final = msgspec.json.Decoder(RawObject)
@@ -91,6 +102,18 @@ def decode(body: bytes | Raw) -> object:
     try:
         return _anything.decode(mended)
     except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(_why(error)) from None
+
+
+def decode_worn(value: bytes | Raw, disguise: "Disguise | None") -> object:
+    """Decode as `decode` what may wear a disguise, in which a mask looks like a character that somebody wrote: it comes
+    off first, and lone surrogates are decoded as such.
+    """
+    if disguise is None:
+        return decode(value)
+    try:
+        return _unmarked(decode(_TO_MARK.sub(_marked, disguise.take_off(bytes(value)))))
+    except RecursionError as error:
         raise Malformed(_why(error)) from None
 
 
@@ -167,10 +190,10 @@ class Disguise:
         A body with more escapes than text ever has is left as it is: looking at each would hold up everybody else.
         """
         few = body.count(b"\\ud") + body.count(b"\\uD") <= MAX_SURROGATES and body.count(b"\\") <= MAX_ESCAPES
-        searched = few and _SURROGATE.search(body) is not None
-        lone = {match["lone"] for match in _ESCAPE.finditer(body) if match["lone"]} if searched else set()
-        lower = body.lower() if lone else b""
-        unused = (escape for code in range(0xE000, 0xF900) if (escape := b"u%04x" % code) not in lower)
+        escapes = list(_ESCAPE.finditer(body)) if few and _SURROGATE.search(body) is not None else []
+        lone = {match["lone"] for match in escapes} - {None}
+        others = {match["other"] for match in escapes}
+        unused = (mask for mask in _masks() if mask not in others)
         self._there: Mapping[bytes, bytes] = dict(zip(sorted(lone), unused, strict=False))
         self._back: Mapping[bytes, bytes] = {mask: real for real, mask in self._there.items()}
 
@@ -181,6 +204,10 @@ class Disguise:
     def take_off(self, body: bytes) -> bytes:
         """Return `body` with the surrogates as they came."""
         return self._swap(body, self._back) if self._back else body
+
+    def take_off_each(self, fields: RawObject) -> RawObject:
+        """Return the fields with the surrogates as they came: to be sent on, because they cannot be read any more."""
+        return {name: Raw(self.take_off(bytes(value))) for name, value in fields.items()}
 
     def __bool__(self) -> bool:
         """Tell whether there is anything to swap."""
@@ -195,9 +222,27 @@ class Disguise:
         return _ESCAPE.sub(one, body)
 
 
+def _masks() -> Iterator[bytes]:
+    return (b"u" + bytes(digits) for digits in product(_MASKS, _HEX, _HEX, _HEX))
+
+
 def without_bom(body: bytes) -> bytes:
     """Return `body` without the UTF-8 byte order mark that some clients put in front."""
     return body.removeprefix(_BOM)
+
+
+def _marked(found: re.Match[bytes]) -> bytes:
+    if found["lone"]:
+        return f"{_MARK}{chr(int(found['lone'][1:], 16) - _SHIFT)}".encode()
+    return f"{_MARK}{_MARK}".encode() if found[0].lower() in {_MARK.encode(), rb"\ue000"} else found[0]
+
+
+def _unmarked(value: object) -> object:
+    if isinstance(value, str):
+        return _MARKED.sub(lambda mark: _MARK if mark[1] == _MARK else chr(ord(mark[1]) + _SHIFT), value)
+    if isinstance(value, list):
+        return [_unmarked(one) for one in value]
+    return {name: _unmarked(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _mended(text: bytes) -> bytes:

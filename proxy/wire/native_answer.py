@@ -110,9 +110,7 @@ def failed_by(error: Raw | None) -> UpstreamError:
 
 def revealed(fields: RawObject, disguise: Disguise | None) -> RawObject:
     """Return the fields with the surrogates as they came."""
-    if not disguise:
-        return fields
-    return {name: Raw(disguise.take_off(bytes(value))) for name, value in fields.items()}
+    return disguise.take_off_each(fields) if disguise else fields
 
 
 def _size(item: RawObject) -> int:

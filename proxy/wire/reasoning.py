@@ -12,16 +12,7 @@ from msgspec import Raw, Struct
 
 from proxy.providers import Provider, ReasoningStyle
 from proxy.wire import json
-from proxy.wire.chat_text import (
-    decode_text,
-    encode_text,
-    is_text,
-    joined,
-    says,
-    text_in,
-    text_of_details,
-    unmasked,
-)
+from proxy.wire.chat_text import decode_text, encode_text, is_text, joined, says, text_in, text_of_details
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.tag_scanner import Blocks, TagScanner
 
@@ -193,11 +184,11 @@ class Splitter:
                 found.append((name, delta.pop(name)))
         details = delta.pop(DETAILS, None)
         if details is not None and says(details):
-            entries = _decoded(details)
+            entries = _decoded(details, disguise)
             if not self._inline and _are_numbered(entries):
                 delta[DETAILS] = details
             if (not found or self.source == DETAILS) and (text := text_of_details(entries)):
-                found.append((DETAILS, encode_text(unmasked(text, disguise), disguise)))
+                found.append((DETAILS, encode_text(text, disguise)))
         return found
 
     def _believes(self, name: str) -> bool:
@@ -250,15 +241,15 @@ class Splitter:
 
 def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Raw]:
     """Turn content in parts into its thinking and its text; with parts of any other kind it stays as it is."""
-    parts = _decoded(content)
+    parts = _decoded(content, disguise)
     if not isinstance(parts, list) or not all(
         isinstance(part, dict) and part.get("type") in ("text", "thinking") for part in parts
     ):
         return [], content
     thinking = text_in([part for part in parts if part["type"] == "thinking"]) or ""
     text = text_in([part for part in parts if part["type"] == "text"]) or ""
-    found = [(_PARTS, encode_text(unmasked(thinking, disguise), disguise))] if thinking else []
-    return found, encode_text(unmasked(text, disguise), disguise)
+    found = [(_PARTS, encode_text(thinking, disguise))] if thinking else []
+    return found, encode_text(text, disguise)
 
 
 def _are_numbered(entries: object) -> bool:
@@ -268,8 +259,8 @@ def _are_numbered(entries: object) -> bool:
     )
 
 
-def _decoded(value: Raw) -> object:
+def _decoded(value: Raw, disguise: Disguise | None = None) -> object:
     try:
-        return json.decode(value)
+        return json.decode_worn(value, disguise)
     except Malformed:  # a number beyond all bounds, which decides nothing here
         return None

@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import Raw
 
 from proxy.wire import json
-from proxy.wire.chat_text import is_text, says
-from proxy.wire.json import RawObject
+from proxy.wire.chat_text import encode_text, is_text, says, written_out
+from proxy.wire.json import Disguise, RawObject
 
 _MOST_DIGITS: Final = 6
 _OWN: Final = frozenset({"index", "id", "type", "function"})
@@ -63,15 +63,16 @@ class ToolDeltas:
         told = len(self._numbers) == len(self._calls) and all(index == at for index, at in self._numbers.items())
         return told and all(call.first is None for call in self._calls.values())
 
-    def take(self, deltas: list[RawObject]) -> list[Call]:
+    def take(self, deltas: list[RawObject], disguise: Disguise | None = None) -> list[Call]:
         """Return the deltas that a client gets, one call each: of each call first `index`, `id`, `type` and `function`
         with the name and empty arguments, then `index` and `function.arguments`.
 
+        The disguise comes off, because what waits for a name leaves with an event that wears another one, or none.
         Raises `Malformed` for a function that is no object, and then nothing has changed.
         """
-        functions = [
-            json.split_object(bytes(delta["function"])) if says(delta.get("function")) else {} for delta in deltas
-        ]
+        functions = [_function(delta["function"], disguise) if says(delta.get("function")) else {} for delta in deltas]
+        if disguise is not None:
+            deltas, functions = ([disguise.take_off_each(one) for one in some] for some in (deltas, functions))
         return [call for delta, function in zip(deltas, functions, strict=True) for call in self._one(delta, function)]
 
     def goes_on(self, told: Raw | None, number: int) -> bool:
@@ -153,9 +154,15 @@ def _index(told: Raw | None) -> int | None:
     return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else None
 
 
+def _function(raw: Raw, disguise: Disguise | None) -> RawObject:
+    """Take a function apart, its arguments as a text whatever they came as."""
+    function = json.split_object(bytes(raw))
+    if "arguments" in function and not is_text(function["arguments"]):
+        function["arguments"] = encode_text(written_out(function["arguments"], disguise))
+    return function
+
+
 def _arguments(function: RawObject) -> Call:
-    """Return what a delta adds to the arguments, as a text; nothing if it adds none."""
+    """Return what a delta adds to the arguments; nothing if it adds none."""
     raw = function.get("arguments", _EMPTY)
-    if is_text(raw):
-        return {} if bytes(raw) == b'""' else {"function": {"arguments": raw}}
-    return {} if json.is_null(raw) else {"function": {"arguments": json.compact(raw).decode()}}
+    return {} if bytes(raw) == b'""' else {"function": {"arguments": raw}}

@@ -200,3 +200,31 @@ def test_different_halves_of_pairs_stay_different_in_disguise():
     body = rb'"\ud83d" "\ude00" "\ud83e" "\ue000"'
     worn = Disguise(body).put_on(body)
     assert len(set(worn.split(b" "))) == 4
+
+
+def test_a_disguise_is_found_though_every_character_that_nobody_uses_is_there():
+    taken = b"".join(rb"\u%04x\u%04X" % (code, code) for code in range(0xE000, 0xF900))
+    body = b'{"a":"%b%b\\ud83d"}' % (taken, "".join(map(chr, range(0xE000, 0xF900))).encode())
+    disguise = Disguise(body)
+    worn = json.split_object(disguise.put_on(body))["a"]
+    assert disguise.take_off(bytes(worn)) == body[5:-1]
+    assert json.decode_worn(worn, disguise) == standard.loads(body)["a"]
+
+
+def test_there_are_more_masks_than_a_body_may_have_escapes():
+    masks = set(json._masks())
+    assert len(masks) > json.MAX_ESCAPES
+    assert not [mask for mask in masks if len(chr(int(mask[1:], 16)).encode(errors="replace")) != 3]
+
+
+@pytest.mark.parametrize("value", [rb'{"a":"\ue000","b":1%b}' % (b"0" * 5000), b"[" * 5000 + b"]" * 5000, b"{"])
+def test_what_cannot_be_decoded_without_its_disguise_is_malformed(value: bytes):
+    with pytest.raises(Malformed):
+        json.decode_worn(value, Disguise(rb'"\ud83d"'))
+
+
+def test_every_field_comes_out_of_a_disguise():
+    body = rb'{"a":"\ud83d","b":["\udc00"]}'
+    disguise = Disguise(body)
+    fields = disguise.take_off_each(json.split_object(disguise.put_on(body)))
+    assert fields == {"a": Raw(rb'"\ud83d"'), "b": Raw(rb'["\udc00"]')}
