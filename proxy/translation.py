@@ -13,7 +13,7 @@ from proxy.call import Call, Target
 from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
-from proxy.wire.chat_request import Dialect, upstream_body
+from proxy.wire.chat_request import Dialect, thinking_is_off, upstream_body
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.native_answer import NativePlan, read_native_answer, write_native_answer
 from proxy.wire.native_response import NativeStream
@@ -184,7 +184,7 @@ class _Chat(Struct, frozen=True):
             request.reasoning_split,
             reasons=self.call.model.reasoning,
             provider=self.target.provider,
-            thinking_off=request.thinking_off,
+            thinking_off=thinking_is_off(request, self.dialect),
         )
 
 

@@ -16,7 +16,7 @@ from proxy.usage import tokens_of
 from proxy.wire import json
 from proxy.wire.history import send_back
 from proxy.wire.json import Disguise, Malformed, RawObject
-from proxy.wire.reasoning import FIELDS, turns_thinking_off
+from proxy.wire.reasoning import FIELDS, SWITCHES, turns_thinking_off
 
 MAX_METADATA: Final = 16 * 1024
 MAX_CHOICES: Final = 128
@@ -129,8 +129,6 @@ class ChatRequest(Struct, frozen=True):
     disguise: Disguise | None = None
     reasoning_split: bool | None = None
     """Whether the client wants reasoning apart from the answer; None: it does not say."""
-    thinking_off: bool = False
-    """It asks the model not to think."""
 
     @property
     def prompt_bytes(self) -> int:
@@ -181,7 +179,6 @@ def read_chat_request(body: bytes) -> ChatRequest:
         ignored=() if DROPPED.isdisjoint(fields) else _said_in_vain(fields),
         disguise=disguise,
         reasoning_split=checked.reasoning_split,
-        thinking_off=turns_thinking_off(fields),
     )
 
 
@@ -224,6 +221,13 @@ def upstream_body(
         fields.update(dialect.extra)
     body = json.encode(fields)
     return request.disguise.take_off(body) if request.disguise else body
+
+
+def thinking_is_off(request: ChatRequest, dialect: Dialect) -> bool:
+    """Tell whether what a target is sent asks its model not to think: the client's fields and the operator's."""
+    fields = request.fields
+    sent = {name: fields[name] for name in (SWITCHES & fields.keys()) - dialect.dropped}
+    return turns_thinking_off(sent | dialect.extra)
 
 
 def _decode(body: bytes) -> tuple[RawObject, _Checked, Disguise | None]:

@@ -21,7 +21,8 @@ DETAILS: Final = "reasoning_details"
 _PARTS: Final = "thinking parts"
 _TAGS: Final = "tags"
 _REASONING: Final = frozenset({*FIELDS, DETAILS})
-_SWITCHES: Final = frozenset({"chat_template_kwargs", "thinking", "reasoning_effort", "reasoning"})
+SWITCHES: Final = frozenset({"chat_template_kwargs", "thinking", "reasoning_effort", "reasoning"})
+"""The fields of a request that may turn thinking off."""
 
 Part = tuple[str, Raw]
 """A piece of text for the client: the key it goes under, and its JSON string."""
@@ -70,10 +71,10 @@ def reasoning_plan(wanted: bool | None, *, reasons: bool, provider: Provider, th
 
 
 def turns_thinking_off(fields: RawObject) -> bool:
-    """Tell whether a request asks its model not to think, in any of the ways that servers know."""
-    if _SWITCHES.isdisjoint(fields):
+    """Tell whether the fields of a request ask its model not to think, in any of the ways that servers know."""
+    if SWITCHES.isdisjoint(fields):
         return False
-    asked = {name: _decoded(fields[name]) for name in _SWITCHES if name in fields}
+    asked = {name: _decoded(fields[name]) for name in SWITCHES if name in fields}
     template, thinking, reasoning = (
         value if isinstance(value := asked.get(name), dict) else {}
         for name in ("chat_template_kwargs", "thinking", "reasoning")
