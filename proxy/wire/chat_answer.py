@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_message import leaves_as_it_came, split_message
-from proxy.wire.chat_text import says, text_in, text_of_details, written_out
+from proxy.wire.chat_text import is_text, says, text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
@@ -256,7 +256,7 @@ def _is_plain(message: _PlainMessage, plan: ReasoningPlan) -> bool:
 def _field(reasoning: Raw | None, reasoning_content: Raw | None) -> str | None:
     """Name the field in which a provider sends reasoning, if it does."""
     values = zip(FIELDS, (reasoning, reasoning_content), strict=True)
-    return next((name for name, value in values if value is not None and bytes(value) and says(value)), None)
+    return next((name for name, value in values if value is not None and is_text(value) and says(value)), None)
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
@@ -268,11 +268,11 @@ def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguis
     reason = finish_reason(choice.get("finish_reason"), has_tool_calls=bool(calls))
     if reason in FAILED:
         raise failed_ending(reason)
-    content = message.pop("content", None)
+    content = message.pop("content", _NULL)
     silent = bool(calls) or not json.is_null(message.get("refusal"))
     new_message: dict[str, object] = {
         "role": "assistant",
-        "content": (None if silent else _EMPTY_STRING) if json.is_null(content) else content,
+        "content": content if bytes(content).startswith((b'"', b"[")) else None if silent else _EMPTY_STRING,
         **({"tool_calls": calls} if calls else {}),
     }
     message.pop("role", None)

@@ -53,7 +53,7 @@ def leaves_as_it_came(content: bytes, plan: ReasoningPlan) -> bool:
 
     May say no where a closer look finds nothing to do either.
     """
-    if not plan.touches:
+    if not plan.reads_tags:
         return True
     if plan.style is ReasoningStyle.PREFILLED or b"\\u" in content or b"\\/" in content:
         return False

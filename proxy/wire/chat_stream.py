@@ -75,7 +75,7 @@ class ChatStream:
         """Start before the provider's first byte."""
         self._plan = plan
         self._reader = StreamReader(MAX_JSON)
-        self._output = OutputCounter(plan.reasoning.closing if plan.reasoning.touches else "")
+        self._output = OutputCounter(plan.reasoning.closing if plan.reasoning.reads_tags else "")
         # Tool calls that may also leave as they came are not repaired: half of a repair would be worse than none.
         self._writer = ChunkWriter(plan.reasoning, plan.new_id, repairs=plan.reads_all or plan.reasoning.touches)
         self._handing = Handing(plan.model, self._output)

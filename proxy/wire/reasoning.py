@@ -47,7 +47,21 @@ class ReasoningPlan(Struct, frozen=True):
     @property
     def touches(self) -> bool:
         """False if texts and fields leave as they came."""
-        return self.mode is not ReasoningMode.RAW and self.style is not ReasoningStyle.NONE
+        return self.mode is not ReasoningMode.RAW
+
+    @property
+    def reads_tags(self) -> bool:
+        """False if tags mean nothing: they are text like any other."""
+        return self.touches and self.style is not ReasoningStyle.NONE
+
+    @property
+    def blocks(self) -> Blocks:
+        """What becomes of blocks in tags as long as no field has delivered reasoning."""
+        if not self.reads_tags:
+            return Blocks.IGNORE
+        if self.mode is ReasoningMode.INLINE:
+            return Blocks.LEAVE
+        return Blocks.AWAIT if self.style is ReasoningStyle.FIELD else Blocks.TAKE
 
 
 UNTOUCHED: Final = ReasoningPlan(ReasoningMode.RAW, ReasoningStyle.NONE, "<think>", "</think>")
@@ -114,10 +128,8 @@ class Splitter:
         """What delivered the reasoning: the name of a field, or something else; None while there is none."""
         self._scanner: TagScanner | None = None
         if plan.touches:
-            style = plan.style
-            blocks = Blocks.LEAVE if self._inline else Blocks.AWAIT if style is ReasoningStyle.FIELD else Blocks.TAKE
-            prefilled = style is ReasoningStyle.PREFILLED
-            self._scanner = TagScanner(plan.opening, plan.closing, blocks, prefilled=prefilled)
+            prefilled = plan.style is ReasoningStyle.PREFILLED
+            self._scanner = TagScanner(plan.opening, plan.closing, plan.blocks, prefilled=prefilled)
 
     @property
     def passing(self) -> Passing:
@@ -132,8 +144,8 @@ class Splitter:
 
     @property
     def saw_no_block(self) -> bool:
-        """True if texts are split and nothing was reasoning: a closing tag in the text would belong to no block."""
-        return self._scanner is not None and self.source is None and not self._scanner.found
+        """True if tags are looked for and nothing was reasoning: a closing tag in the text would belong to no block."""
+        return self._plan.reads_tags and self.source is None and not (self._scanner and self._scanner.found)
 
     def take(self, delta: RawObject, disguise: Disguise | None = None) -> list[Part]:
         """Take out of `delta` its texts and reasoning; return what the client gets of them now, reasoning first.
@@ -145,7 +157,7 @@ class Splitter:
             for name in (*FIELDS, "content"):
                 if name in delta and says(value := delta.pop(name)):
                     parts.append((name, value))
-                    self.source = self.source or (name if name in FIELDS else None)
+                    self.source = self.source or (name if name in FIELDS and is_text(value) else None)
             return parts
         content = delta.pop("content", None)
         found = [] if _REASONING.isdisjoint(delta) else self._fields(delta, disguise)
@@ -155,7 +167,7 @@ class Splitter:
         for name, value in found:
             if self._believes(name):
                 self._reason(value, parts)
-        if content is not None and says(content):
+        if content is not None and says(content) and bytes(content).startswith((b'"', b"[")):
             self._say(content, disguise, parts)
         return parts
 
@@ -176,13 +188,12 @@ class Splitter:
         return parts
 
     def _fields(self, delta: RawObject, disguise: Disguise | None) -> list[Part]:
-        """Take every reasoning field out of a delta; return their texts in the order in which they are believed."""
-        found: list[Part] = []
-        for name in FIELDS:
-            if name in delta and not says(delta[name]):
-                del delta[name]
-            elif name in delta and is_text(delta[name]):
-                found.append((name, delta.pop(name)))
+        """Take every reasoning field out of a delta; return their texts in the order in which they are believed.
+
+        What is no text is no reasoning, and clients that join texts could not take it.
+        """
+        values = [(name, delta.pop(name)) for name in FIELDS if name in delta]
+        found: list[Part] = [(name, value) for name, value in values if is_text(value) and says(value)]
         details = delta.pop(DETAILS, None)
         if details is not None and says(details):
             entries = _decoded(details, disguise)
@@ -241,16 +252,19 @@ class Splitter:
 
 
 def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Raw]:
-    """Turn content in parts into its thinking and its text; with parts of any other kind it stays as it is."""
+    """Turn content in parts into its thinking and its text; with parts of any other kind the rest stays in parts."""
     parts = _decoded(content, disguise)
-    if not isinstance(parts, list) or not all(
-        isinstance(part, dict) and part.get("type") in ("text", "thinking") for part in parts
-    ):
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         return [], content
-    thinking = text_in([part for part in parts if part["type"] == "thinking"]) or ""
-    text = text_in([part for part in parts if part["type"] == "text"]) or ""
+    thinking = text_in([part for part in parts if part.get("type") == "thinking"])
     found = [(_PARTS, encode_text(thinking, disguise))] if thinking else []
-    return found, encode_text(text, disguise)
+    rest = [part for part in parts if part.get("type") != "thinking"]
+    if all(part.get("type") == "text" for part in rest):
+        return found, encode_text(text_in(rest) or "", disguise)
+    if len(rest) == len(parts):
+        return [], content
+    raw = [part for part in json.split_list(content) if json.text_of(part.get("type")) != "thinking"]
+    return found, Raw(json.encode(raw))
 
 
 def _are_numbered(entries: object) -> bool:

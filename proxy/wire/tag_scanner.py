@@ -4,14 +4,16 @@ A machine over decoded text, never over JSON: the same tag can be written in man
 nothing of choices, fields or clients; what its findings mean is `reasoning.py`'s business.
 """
 
+import re
 from enum import Enum, auto
 from typing import Final
 
 _BLANKS: Final = " \t\r\n"
+_BLANK_RUN: Final = re.compile(f"[{_BLANKS}]*")
 _BETWEEN: Final = "\n\n"
 """What joins the reasoning of several blocks."""
 MOST_AWAITED: Final = 256 * 1024
-"""Characters of an open block that are held back until it is known whether they only repeat what came elsewhere."""
+"""Characters that are held back until it is known whether their blocks only repeat what came elsewhere."""
 
 
 class Blocks(Enum):
@@ -22,7 +24,9 @@ class Blocks(Enum):
     LEAVE = auto()
     """They stay in the text as they came; one whose opening tag was not written gets it."""
     AWAIT = auto()
-    """They stay, unless it is said, while one is open, that it repeats what came elsewhere."""
+    """They stay, unless it is said before the text goes on behind them that they repeat what came elsewhere."""
+    IGNORE = auto()
+    """There are none: all text is content as it comes."""
 
 
 class _State(Enum):
@@ -30,7 +34,6 @@ class _State(Enum):
     PREFILLED = auto()
     BLOCK = auto()
     AFTER = auto()
-    AWAITED = auto()
     CONTENT = auto()
 
 
@@ -38,8 +41,8 @@ class TagScanner:
     """One text. What cannot be told yet is held back: blanks, and what may be the beginning of a tag."""
 
     __slots__ = (
-        "_begun", "_blocks", "_closing", "_held", "_later", "_missing", "_opening", "_reasoned", "_size", "_state",
-        "found",
+        "_begun", "_blank", "_blocks", "_closing", "_held", "_missing", "_opening", "_reasoned", "_size", "_state",
+        "_unsaid", "found",
     )  # fmt: skip
 
     def __init__(self, opening: str, closing: str, blocks: Blocks, *, prefilled: bool) -> None:
@@ -49,8 +52,9 @@ class TagScanner:
         self._closing = closing
         self._blocks = blocks
         self._state = _State.PREFILLED if prefilled else _State.START
-        self._held = ""
-        self._later: list[str] = []
+        self._held: list[str] = []
+        self._blank = False  # what is held back is nothing but blanks
+        self._unsaid: list[str] | None = []  # all of the text, until something of it has left
         self._size = 0
         self._begun = False
         self._reasoned = False
@@ -74,35 +78,43 @@ class TagScanner:
 
     def feed(self, text: str) -> tuple[str, str]:
         """Take the next piece; return the reasoning and then the content that is certain by now."""
-        if self._waits_on(text):
+        if self._blocks is Blocks.IGNORE:
+            self._state = _State.CONTENT if text else self._state
+            return "", text
+        if self._unsaid is None:
+            return self._scan(text)
+        self._unsaid.append(text)
+        self._size += len(text)
+        reasoning, content = self._scan(text)
+        if self._blocks is Blocks.AWAIT:
+            waits = not content and self._size <= MOST_AWAITED
+        else:
+            waits = not reasoning and not content
+        if waits:
             return "", ""
-        text = self._taken() + text
-        reasoning = ""
-        while text and self._state is not _State.CONTENT:
-            if self._state is _State.BLOCK:
-                found, text = self._inside(text)
-                reasoning += found
-            elif self._state is _State.AWAITED:
-                text = self._awaited(text)
-            else:
-                text = self._outside(text)
-        return reasoning, text
+        if self._blocks is not Blocks.TAKE:
+            return "", self._all_of_it()
+        self._unsaid = None
+        return reasoning, content
 
     def close(self) -> tuple[str, str]:
         """Take note that something else than text comes now, which ends an open block; return what was held back."""
         out = self.flush()
-        if self._state is _State.BLOCK or self._state is _State.PREFILLED:
+        if self._state in (_State.BLOCK, _State.PREFILLED):
             self._state = _State.CONTENT if self._blocks is Blocks.LEAVE else _State.AFTER
+            self._unsaid = None
         return out
 
     def flush(self) -> tuple[str, str]:
         """Return what is held back, as what it is if nothing follows: reasoning and content."""
+        if self._blocks is not Blocks.TAKE:
+            return "", self._all_of_it()
+        self._unsaid = None
         held = self._taken()
         if not held:
             return "", ""
-        if self._state is _State.PREFILLED:
-            held = self._not_opened(held, held.lstrip(_BLANKS))
-        if self._state is _State.BLOCK:
+        if self._state in (_State.BLOCK, _State.PREFILLED):
+            self._state = _State.BLOCK
             return self._trimmed(held.rstrip(_BLANKS)), ""
         if self._state is _State.AFTER:
             held = held.lstrip(_BLANKS)
@@ -111,89 +123,95 @@ class TagScanner:
         return "", held
 
     def repeats(self) -> None:
-        """Take note that the reasoning comes elsewhere: a block, open or to come, only says it again."""
+        """Take note that the reasoning comes elsewhere: a block, open or to come, only says it again, and the text does
+        not begin inside of one.
+        """
+        if self._blocks is Blocks.IGNORE:
+            return
         self._blocks = Blocks.TAKE
-        if self._state is _State.PREFILLED:
-            self._state = _State.START
-            self.found = False
-        elif self._state is _State.AWAITED:
-            held = self._taken()
-            self._state = _State.START
-            self.feed(held)  # there is no closing tag in it, so that all of it is the block's
+        text = "".join(self._unsaid or ())
+        if text or self._state is _State.PREFILLED:
+            self._state, self.found = _State.START, False
+            self._hold("")
+            _, content = self._scan(text)
+            if content:  # a closing tag that nobody opened; it leaves when more comes
+                self._state = _State.START
+                self._hold(content)
+        self._unsaid = None
 
-    def _waits_on(self, text: str) -> bool:
-        """Put a piece behind what is held back if it decides nothing, without looking at all of that again."""
-        if not self._held:
-            return False
-        if self._state is _State.AWAITED:
-            most = len(self._closing)
-            tail = "".join((self._held[-most:], *self._later[-most:]))[-most:]
-            waits = self._closing not in tail + text and self._size < MOST_AWAITED
-        else:
-            waits = not text.strip(_BLANKS) and not (self._held if not self._later else "").strip(_BLANKS)
-        if waits and text:
-            self._later.append(text)
-            self._size += len(text)
-        return waits
+    def _scan(self, text: str) -> tuple[str, str]:
+        """Go through a piece of the text; return the reasoning and then the content that is certain by now."""
+        if self._held:
+            if self._blank and not text.strip(_BLANKS):
+                self._held.append(text)  # it decides nothing, and what is held back is not looked at again
+                return "", ""
+            text = self._taken() + text
+        reasoning, at = [], 0
+        while at < len(text) and self._state is not _State.CONTENT:
+            if self._state is _State.BLOCK:
+                end = text.find(self._closing, at)
+                if end < 0:
+                    end = self._certain(text, at)
+                    self._hold(text[end:])
+                    reasoning.append(self._trimmed(text[at:end]))
+                    at = len(text)
+                else:
+                    self._state = _State.AFTER
+                    reasoning.append(self._trimmed(text[at:end].rstrip(_BLANKS)))
+                    at = end + len(self._closing)
+            else:
+                at = self._outside(text, at)
+        return "".join(reasoning), text[at:]
+
+    def _outside(self, text: str, at: int) -> int:
+        """Decide what begins at a place outside of blocks; return the place of what is left to look at."""
+        bare = self._bare(text, at)
+        if text.startswith(self._opening, bare):
+            self.found = True
+            self._state, self._begun = _State.BLOCK, False
+            return bare + len(self._opening)
+        if len(text) - bare < len(self._opening) and self._opening.startswith(text[bare:]):
+            self._hold(text[at:])
+            return len(text)
+        if self._state is _State.PREFILLED:
+            self._state = _State.BLOCK
+            return bare
+        after, self._state = self._state is _State.AFTER, _State.CONTENT
+        return bare if after else at
+
+    def _all_of_it(self) -> str:
+        """Let out the whole text as content, if nothing of it has left yet; nothing is looked for any more."""
+        text = "".join(self._unsaid or ())
+        if not text:
+            return ""
+        self._unsaid = None
+        self._hold("")  # it was a part of that
+        self._state = _State.CONTENT
+        opens = self.found and not text.startswith(self._opening, self._bare(text, 0))
+        return self._missing + text if opens else text
+
+    def _hold(self, text: str) -> None:
+        self._held = [text] if text else []
+        self._blank = not text.strip(_BLANKS)
 
     def _taken(self) -> str:
         """Take out all that is held back."""
-        held = "".join((self._held, *self._later)) if self._later else self._held
-        self._held, self._size = "", 0
-        self._later.clear()
+        held, self._held = "".join(self._held), []
         return held
 
-    def _inside(self, text: str) -> tuple[str, str]:
-        """Return the reasoning at the beginning of a block's text, and the text that is left to look at."""
-        inside, closed, behind = text.partition(self._closing)
-        if closed:
-            self._state = _State.AFTER
-            return self._trimmed(inside.rstrip(_BLANKS)), behind
-        end = self._certain(text)
-        self._held = text[end:]
-        return self._trimmed(text[:end]), ""
+    @staticmethod
+    def _bare(text: str, at: int) -> int:
+        """Return the place behind the blanks at a place."""
+        found = _BLANK_RUN.match(text, at)
+        return at if found is None else found.end()
 
-    def _awaited(self, text: str) -> str:
-        if self._closing in text or len(text) > MOST_AWAITED:
-            self._state = _State.CONTENT
-            return text
-        self._held = text
-        return ""
-
-    def _outside(self, text: str) -> str:
-        bare = text.lstrip(_BLANKS)
-        if bare.startswith(self._opening):
-            return self._opened(text, bare)
-        if self._opening.startswith(bare):
-            self._held = text
-            return ""
-        return self._not_opened(text, bare)
-
-    def _opened(self, text: str, bare: str) -> str:
-        """Enter the block that begins at `bare`; return the text that is left to look at."""
-        self.found = True
-        if self._blocks is Blocks.TAKE:
-            self._state = _State.BLOCK
-            self._begun = False
-            return bare[len(self._opening) :]
-        self._state = _State.AWAITED if self._blocks is Blocks.AWAIT else _State.CONTENT
-        return text
-
-    def _not_opened(self, text: str, bare: str) -> str:
-        if self._state is _State.PREFILLED and self._blocks is Blocks.TAKE:
-            self._state = _State.BLOCK
-            return bare
-        missing = self._missing if self._state is _State.PREFILLED else ""
-        after, self._state = self._state is _State.AFTER, _State.CONTENT
-        return bare if after else missing + text
-
-    def _certain(self, text: str) -> int:
-        """Return how much of a block's text can be neither its closing tag nor the blanks at its end."""
+    def _certain(self, text: str, at: int) -> int:
+        """Return up to where the text of a block can be neither its closing tag nor the blanks at its end."""
         closing = self._closing
-        end = text.find(closing[0], max(0, len(text) - len(closing) + 1))
+        end = text.find(closing[0], max(at, len(text) - len(closing) + 1))
         while end >= 0 and not closing.startswith(text[end:]):
             end = text.find(closing[0], end + 1)
-        return len((text[:end] if end >= 0 else text).rstrip(_BLANKS))
+        return at + len(text[at : end if end >= 0 else len(text)].rstrip(_BLANKS))
 
     def _trimmed(self, text: str) -> str:
         """Drop the blanks at the beginning of a block, and part it from the one before."""

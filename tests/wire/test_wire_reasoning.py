@@ -15,7 +15,6 @@ from msgspec import Raw
 from proxy.providers import Provider, ReasoningStyle
 from proxy.wire.json import Disguise, split_object
 from proxy.wire.reasoning import (
-    UNTOUCHED,
     Passing,
     ReasoningMode,
     ReasoningPlan,
@@ -258,7 +257,7 @@ def test_d4_11_details_do_not_stand_beside_what_was_folded():
     assert not delta
 
 
-@pytest.mark.parametrize("planned", [UNTOUCHED, plan(RAW, AUTO), plan(SPLIT, NONE), plan(INLINE, NONE)], ids=str)
+@pytest.mark.parametrize("planned", [plan(RAW, style) for style in ReasoningStyle], ids=str)
 def test_texts_and_fields_leave_as_they_came_where_nothing_is_asked_for(planned: ReasoningPlan):
     message = {"reasoning": " r", "reasoning_content": "r", "content": "<think>r</think> x"}
     assert parts([message], planned) == list(message.items())
@@ -276,9 +275,9 @@ def test_content_in_parts_of_another_kind_stays_as_it_came():
 
 
 def test_what_is_not_known_here_stays_in_the_delta():
-    delta = split_object(b'{"role":"assistant","content":"a","annotations":[1.50],"reasoning":{"odd":1}}')
+    delta = split_object(b'{"role":"assistant","content":"a","annotations":[1.50],"thoughts":{"odd":1}}')
     Splitter(plan()).take(delta)
-    assert delta == {"role": Raw(b'"assistant"'), "annotations": Raw(b"[1.50]"), "reasoning": Raw(b'{"odd":1}')}
+    assert delta == {"role": Raw(b'"assistant"'), "annotations": Raw(b"[1.50]"), "thoughts": Raw(b'{"odd":1}')}
 
 
 @pytest.mark.parametrize("text", [r'"\u00e9\/"', '"é/"', r'"\ud83d\ude00"'])
@@ -318,10 +317,16 @@ def test_half_a_surrogate_pair_survives(mode: ReasoningMode):
         ([{"reasoning": "a"}], INLINE, AUTO, Passing.NOTHING),
         ([{"reasoning": "a"}, {"content": "b"}], INLINE, AUTO, Passing.CONTENT),
         ([{"reasoning": "a"}, {"content": "b"}, {"reasoning": "c"}], INLINE, AUTO, Passing.NOTHING),
+        ([{"content": "<think>"}], INLINE, AUTO, Passing.NOTHING),
         ([{"content": "<think>a"}], INLINE, AUTO, Passing.CONTENT),
         ([{"content": "a"}], INLINE, PREFILLED, Passing.CONTENT),
         ([], RAW, AUTO, Passing.ALL),
-        ([], SPLIT, NONE, Passing.ALL),
+        ([], SPLIT, NONE, Passing.NOTHING),
+        ([{"reasoning": "a"}], SPLIT, NONE, Passing.REASONING),
+        ([{"content": "<think>a"}], SPLIT, NONE, Passing.CONTENT),
+        ([{"reasoning_content": "a"}, {"content": "b"}], SPLIT, NONE, Passing.CONTENT),
+        ([{"reasoning": "a"}], INLINE, NONE, Passing.NOTHING),
+        ([{"reasoning": "a"}, {"content": "b"}], INLINE, NONE, Passing.CONTENT),
     ],
 )
 def test_what_may_leave_unread(steps: list[Step], mode: ReasoningMode, style: ReasoningStyle, passing: Passing):

@@ -114,22 +114,51 @@ def test_blocks_that_could_only_repeat_what_came_elsewhere_stay_if_nothing_did(t
         assert scan(pieces, scanner(blocks=Blocks.AWAIT)) == ("", text), pieces
 
 
-@pytest.mark.parametrize("when", ["before the text", "in the opening tag", "in the block"])
-def test_a_block_that_repeats_what_came_elsewhere_is_parted_from_the_text(when: str):
-    machine = scanner(blocks=Blocks.AWAIT)
-    first = {"before the text": "", "in the opening tag": " <th", "in the block": " <think>\nmir"}[when]
-    assert machine.feed(first) == ("", "")
-    machine.repeats()
-    reasoning, content = scan([" <think>\nmirror</think> b"[len(first) :]], machine)
-    assert content == "b"
-    assert "mirror".endswith(reasoning)
+@pytest.mark.parametrize("text", ["<think>a</think>b", " <think>a", "Hi.", "<thi", "</think>", " ", ""])
+@pytest.mark.parametrize("prefilled", [False, True])
+def test_tags_that_mean_nothing_are_text_as_it_comes(text: str, prefilled: bool):
+    for pieces in every_cut(text):
+        machine = scanner(blocks=Blocks.IGNORE, prefilled=prefilled)
+        assert [machine.feed(piece) for piece in pieces] == [("", piece) for piece in pieces]
+        machine.repeats()
+        assert machine.flush() == machine.close() == ("", "")
+        assert machine.done is bool(text)
 
 
-def test_a_text_that_only_repeats_is_not_taken_to_begin_inside_a_block():
-    machine = scanner(prefilled=True)
-    machine.feed("\n")
+MIRROR = " <think>\nmirror</think> <think>of it</think>\n b"
+BEGUN = {Blocks.AWAIT: MIRROR.index("b"), Blocks.TAKE: MIRROR.index("m"), Blocks.LEAVE: MIRROR.index("m")}
+"""Where something of the text has left: up to there it can still be a repetition."""
+
+
+@pytest.mark.parametrize("blocks", BEGUN)
+@pytest.mark.parametrize("prefilled", [False, True])
+def test_a_block_that_repeats_what_came_elsewhere_is_parted_from_the_text(blocks: Blocks, prefilled: bool):
+    for at in range(BEGUN[blocks] + 1):
+        machine = scanner(blocks=blocks, prefilled=prefilled)
+        assert machine.feed(MIRROR[:at]) == ("", "")
+        machine.repeats()
+        _, content = scan([MIRROR[at:]], machine)
+        assert content == "b"
+
+
+@pytest.mark.parametrize("text", ["\nthe answer", "</think>the answer", " \n</think> <think>a</think>b", "\n<th"])
+@pytest.mark.parametrize("blocks", [Blocks.TAKE, Blocks.LEAVE])
+def test_a_text_beside_reasoning_that_came_elsewhere_does_not_begin_inside_a_block(text: str, blocks: Blocks):
+    for at in range(len(text) + 1):
+        machine = scanner(prefilled=True, blocks=blocks)
+        if machine.feed(text[:at]) != ("", ""):
+            break
+        machine.repeats()
+        assert scan([text[at:]], machine) == ("", text)
+
+
+@pytest.mark.parametrize(("blocks", "rest"), [(Blocks.TAKE, "x"), (Blocks.LEAVE, "x"), (Blocks.AWAIT, "x")])
+def test_a_block_that_was_ended_is_not_begun_again_by_a_repetition(blocks: Blocks, rest: str):
+    machine = scanner(blocks=blocks)
+    held = machine.feed("<think>"), machine.close()
+    assert "".join(content for _, content in held) == ("" if blocks is Blocks.TAKE else "<think>")
     machine.repeats()
-    assert scan(["the answer"], machine) == ("", "\nthe answer")
+    assert scan([rest], machine) == ("", rest)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +180,19 @@ def test_what_is_no_text_ends_an_open_block(text: str, closed: tuple[str, str], 
     assert scan([then], machine) == rest
 
 
-def test_what_is_no_text_ends_the_block_that_a_text_began_in():
-    machine = scanner(prefilled=True)
+@pytest.mark.parametrize("blocks", [Blocks.TAKE, Blocks.LEAVE])
+def test_what_is_no_text_ends_the_block_that_a_text_began_in(blocks: Blocks):
+    machine = scanner(prefilled=True, blocks=blocks)
     assert machine.close() == ("", "")
     assert scan(["x</think>"], machine) == ("", "x</think>")
+
+
+@pytest.mark.parametrize("end", ["close", "flush"])
+@pytest.mark.parametrize("blocks", [Blocks.LEAVE, Blocks.AWAIT])
+def test_blocks_stay_behind_what_is_no_text_too(end: str, blocks: Blocks):
+    machine = scanner(blocks=blocks)
+    assert getattr(machine, end)() == ("", "")
+    assert scan(["<think>a</think>b"], machine) == ("", "<think>a</think>b")
 
 
 def test_a_tag_is_known_as_soon_as_it_is_whole_and_text_is_not_kept_longer_than_it_must():
@@ -222,7 +260,7 @@ def test_blanks_that_wait_are_not_looked_at_again_with_every_piece(first: str, r
     scanner.feed(first)
     for _ in range(10):
         assert scanner.feed(rest) == ("", "")
-    assert len(scanner._later) >= 9
+    assert len(scanner._held) >= 9
 
 
 def test_an_open_block_that_may_only_repeat_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch):
@@ -230,3 +268,56 @@ def test_an_open_block_that_may_only_repeat_is_not_kept_for_ever(monkeypatch: py
     scanner = TagScanner("<think>", "</think>", Blocks.AWAIT, prefilled=False)
     pieces = ["<think>", *["word "] * 30]
     assert "".join(content for piece in pieces for content in scanner.feed(piece)) == "".join(pieces)
+
+
+class Counted(str):
+    """A text that counts the characters that are looked at or copied, its own and those of its pieces."""
+
+    __slots__ = ("looked_at",)
+    looked_at: list[int]
+
+    @classmethod
+    def of(cls, text: str, looked_at: list[int]) -> "Counted":
+        made = cls(text)
+        made.looked_at = looked_at
+        return made
+
+    def _piece(self, text: str) -> "Counted":
+        self.looked_at[0] += len(text)
+        return Counted.of(text, self.looked_at)
+
+    def __getitem__(self, place: object) -> "Counted":
+        return self._piece(super().__getitem__(place))
+
+    def __radd__(self, other: str) -> "Counted":
+        return self._piece(str(other) + str(self))
+
+    def __getattribute__(self, name: str) -> object:
+        found = super().__getattribute__(name)
+        if name.startswith("_") or not callable(found):
+            return found
+
+        def counted(*given: object) -> object:
+            result = found(*given)
+            start = given[1] if len(given) > 1 else 0
+            self.looked_at[0] += {
+                "find": (result if isinstance(result, int) and result >= 0 else len(self)) - start,
+                "startswith": len(str(given[0])),
+            }.get(name, len(self))
+            if isinstance(result, str):
+                return Counted.of(result, self.looked_at)
+            return tuple(map(self._piece, result)) if isinstance(result, tuple) else result
+
+        return counted
+
+
+@pytest.mark.parametrize("block", ["<think>a</think>", "<think></think>", " <think> </think>\n", "<think>a <</think>"])
+@pytest.mark.parametrize("machine", [(Blocks.TAKE, False), (Blocks.TAKE, True), (Blocks.LEAVE, False),
+                                     (Blocks.AWAIT, False)], ids=str)  # fmt: skip
+def test_the_work_for_a_text_of_many_blocks_grows_with_its_size_alone(block: str, machine: tuple[Blocks, bool]):
+    def work(times: int) -> float:
+        counted = Counted.of(block * times + "x", [0])
+        scan([counted], scanner(blocks=machine[0], prefilled=machine[1]))
+        return counted.looked_at[0] / times
+
+    assert 0 < work(2000) < 1.1 * work(200)
