@@ -15,7 +15,16 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from proxy.demo_script import Answer, ChatRequest, answer_to, deltas_of, message_of, usage_of
+from proxy.demo_script import (
+    Answer,
+    ChatRequest,
+    answer_to,
+    deltas_of,
+    message_of,
+    size_of,
+    usage_of,
+    usage_so_far,
+)
 
 PACE: Final = 0.015
 SLOW_PACE: Final = 0.150
@@ -92,7 +101,9 @@ class _Server:
     async def _stream(
         self, http: web.Request, request: ChatRequest, answer: Answer, head: dict[str, Any]
     ) -> web.StreamResponse:
-        told = bool(request.stream_options and request.stream_options.include_usage)
+        options = request.stream_options
+        told = bool(options and options.include_usage)
+        running = bool(told and options and options.continuous_usage_stats)
         pace = self._slow_pace if answer.slow else self._pace
         indexes = range(request.n or 1)
         response = web.StreamResponse(
@@ -108,14 +119,17 @@ class _Server:
         steps = zip(*(deltas_of(answer, f"call_{head['id']}-{index}") for index in indexes), strict=True)
         if answer.breaks:
             steps = itertools.islice(steps, (sum(1 for _ in deltas_of(answer, "")) + 1) // 2)
+        spoken, usage = 0, None
         for deltas in steps:
+            spoken += size_of(deltas[0])
+            usage = usage_so_far(request, spoken) if running else None
             for index, delta in zip(indexes, deltas, strict=True):
-                await send([{"index": index, "delta": delta, "finish_reason": None}])
+                await send([{"index": index, "delta": delta, "finish_reason": None}], usage)
             await self._sleep(pace)
         if answer.breaks:
             return _hang_up(http, response)
         for index in indexes:
-            await send([{"index": index, "delta": {}, "finish_reason": answer.finish}])
+            await send([{"index": index, "delta": {}, "finish_reason": answer.finish}], usage)
         if told:
             await send([], usage_of(request, answer))
         await response.write(b"data: [DONE]\n\n")

@@ -65,6 +65,7 @@ class StreamOptions(msgspec.Struct, frozen=True):
     """What the client wants to know while it streams."""
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 Count = Annotated[int, msgspec.Meta(ge=1)] | None
@@ -207,13 +208,29 @@ def usage_of(request: ChatRequest, answer: Answer) -> dict[str, Any]:
 
     Reasoning tokens are those of the text inside the `<think>` block: a part of the completion, as everywhere.
     """
-    prompt, completion = prompt_tokens(request.messages), answer.tokens * (request.n or 1)
+    return _usage(request, answer.tokens, tokens(answer.reasoning))
+
+
+def usage_so_far(request: ChatRequest, spoken: int) -> dict[str, Any]:
+    """The same when so many bytes of each choice have been said; nothing is told of reasoning yet."""
+    return _usage(request, math.ceil(spoken / 4), 0)
+
+
+def size_of(delta: dict[str, Any]) -> int:
+    """The bytes of what one delta says."""
+    functions = [call["function"] for call in delta.get("tool_calls", ())]
+    said = [delta.get("content") or "", *(f"{one.get('name', '')}{one['arguments']}" for one in functions)]
+    return len("".join(said).encode())
+
+
+def _usage(request: ChatRequest, completion: int, reasoning: int) -> dict[str, Any]:
+    prompt, completion = prompt_tokens(request.messages), completion * (request.n or 1)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": 0},
-        "completion_tokens_details": {"reasoning_tokens": tokens(answer.reasoning) * (request.n or 1)},
+        "completion_tokens_details": {"reasoning_tokens": reasoning * (request.n or 1)},
     }
 
 

@@ -122,6 +122,17 @@ async def test_the_usage_asked_for_is_the_last_chunk_without_choices_and_null_be
     assert [chunk["usage"] for chunk in before] == [None] * len(before)
 
 
+@pytest.mark.parametrize("prompt", ["hi", "use a tool", "think"])
+async def test_the_usage_so_far_comes_with_every_chunk_if_it_is_asked_for(client, prompt):
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *before, last = chunks(await stream(client, asking(prompt, stream_options=options, n=2)))
+    counts = [chunk["usage"]["completion_tokens"] for chunk in before]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, last["usage"]["completion_tokens"])
+    prompts = {chunk["usage"]["prompt_tokens"] for chunk in [*before, last]}
+    assert prompts == {last["usage"]["prompt_tokens"]}
+
+
 async def test_completion_tokens_are_a_quarter_of_the_bytes_of_the_answer_rounded_up(client):
     answer = await ask(client, asking("hé"))
     content = answer["choices"][0]["message"]["content"]

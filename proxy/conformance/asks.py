@@ -32,6 +32,7 @@ _PARAMETERS: Final = {"type": "object", "properties": {"city": {"type": "string"
 _FUNCTION: Final = {"name": "get_weather", "description": "The weather of a city.", "parameters": _PARAMETERS}
 CHAT_TOOL: Final = {"type": "function", "function": _FUNCTION}
 RESPONSE_TOOL: Final = {"type": "function", **_FUNCTION}
+OTHER_TOOL: Final = "get_time"
 
 
 def user(content: object) -> list[dict[str, object]]:
@@ -115,6 +116,10 @@ streamed_usage: Final = answer(
     "a chat stream with usage", messages=user(_HELLO), max_tokens=SHORT, stream=True,
     stream_options={"include_usage": True},
 )  # fmt: skip
+streamed_running: Final = answer(
+    "a chat stream with the usage so far", messages=user(_HELLO), max_tokens=SHORT, stream=True,
+    stream_options={"include_usage": True, "continuous_usage_stats": True},
+)  # fmt: skip
 squeezed: Final = answer(
     "a chat stream for a client that takes gzip", headers=(*USUAL, ("Accept-Encoding", "gzip, deflate")),
     messages=user(_HELLO), max_tokens=SHORT, stream=True,
@@ -169,6 +174,19 @@ response_to_history: Final = answer(
 response_call: Final = answer(
     "a forced call in a response", path=RESPONSES, input=_WEATHER, max_output_tokens=LONGER, tools=_MIXED,
     tool_choice=_NAMED,
+)  # fmt: skip
+response_no_call: Final = answer(
+    "a response with tool_choice none", path=RESPONSES, input=_WEATHER, max_output_tokens=LONGER,
+    tools=[RESPONSE_TOOL], tool_choice="none",
+)  # fmt: skip
+response_allowed: Final = answer(
+    "a response with one of two tools allowed", path=RESPONSES, input=_WEATHER, max_output_tokens=LONGER,
+    tools=[RESPONSE_TOOL, {**RESPONSE_TOOL, "name": OTHER_TOOL, "description": "The time in a city."}],
+    tool_choice={"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": OTHER_TOOL}]},
+)  # fmt: skip
+response_toolless: Final = answer(
+    "a response of whose tools none is left", path=RESPONSES, input=_HELLO, max_output_tokens=SHORT,
+    tools=[{"type": "web_search"}], tool_choice="auto", parallel_tool_calls=True,
 )  # fmt: skip
 response_split: Final = answer(
     "a response with reasoning_split true", path=RESPONSES, input=_THINK, max_output_tokens=LONGER,

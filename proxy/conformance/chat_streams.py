@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from proxy.conformance.asks import streamed, streamed_call, streamed_usage, two
+from proxy.conformance.asks import streamed, streamed_call, streamed_running, streamed_usage, two
 from proxy.conformance.chat_answers import add_up, an_object
 from proxy.conformance.check import Passed, Skipped, Verdict, check
 from proxy.conformance.exchange import Reply, Violation, fitted, shortened
@@ -150,6 +150,27 @@ def usage_is_last(reply: Reply) -> Verdict:
     return Passed("in the last chunk")
 
 
+@check("E4.4", streamed_running)
+def running_usage(reply: Reply) -> Verdict:
+    """With `continuous_usage_stats` too, chunks may have the usage so far, in the same form and never less than before;
+    the last chunk has all of it.
+    """
+    if skipped := not_offered(reply):
+        return skipped
+    *others, last = assembled(answered(reply)).chunks
+    if last.choices or last.usage is None or not all(chunk.choices for chunk in others):
+        raise Violation("the last chunk has choices or no usage, or another one has no choice")
+    told = [fitted(chunk.usage, Usage, "usage") for chunk in (*others, last) if chunk.usage is not None]
+    for usage in told:
+        add_up(usage, said=False)
+    counts = [usage.completion_tokens for usage in told]
+    if counts != sorted(counts):
+        raise Violation(f"the completion tokens are {', '.join(map(str, counts))}")
+    if len(told) == 1:
+        return Skipped("the provider tells no usage before the end")
+    return Passed(f"{len(told)} times, at last {counts[-1]} tokens")
+
+
 @check("E4.3", streamed)
 def no_usage_unasked(reply: Reply) -> Verdict:
     """Without `include_usage` no chunk has usage, and none is without a choice."""
@@ -207,5 +228,5 @@ def _blocks(reply: Reply) -> list[bytes]:
 
 CHECKS: Final = (
     framing, end_mark, keep_alive, keys_of_a_chunk, role, several_choices, deltas_of_a_call, one_choice_a_chunk,
-    usage_is_last, no_usage_unasked, usage_of_a_stream, finish, message_of_a_stream,
+    usage_is_last, no_usage_unasked, running_usage, usage_of_a_stream, finish, message_of_a_stream,
 )  # fmt: skip

@@ -16,6 +16,7 @@ from proxy.conformance.sse import Pieces, assembled, documents_of
 _FIELDS: Final = ("reasoning", "reasoning_content", "reasoning_details")
 _ORDER: Final = ("role", "reasoning", "content", "tool_calls")
 _TAG: Final = re.compile(r"\s*[<\[]\|?[A-Za-z_]{2,40}\|?[>\]]")
+_CLOSING_TAG: Final = re.compile(r"[<\[]\|?/\|?[A-Za-z_]{2,40}\|?[>\]]\s*\Z")
 _NO_REASONING: Final = Skipped("the model did not reason")
 
 
@@ -33,7 +34,7 @@ def _tagged(reply: Reply) -> bool:
 
 
 def _untagged(thought: str, answer: str) -> None:
-    if _TAG.match(thought) or thought.rstrip().endswith("</think>") or _TAG.match(answer):
+    if _TAG.match(thought) or _CLOSING_TAG.search(thought) or _TAG.match(answer):
         raise Violation(f"a tag was left: {shortened(thought)!r}, {shortened(answer)!r}")
 
 

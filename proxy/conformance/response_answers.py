@@ -4,12 +4,16 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from proxy.conformance.asks import (
+    OTHER_TOOL,
     one_model,
     response,
+    response_allowed,
     response_call,
+    response_no_call,
     response_split,
     response_to_history,
     response_to_messages,
+    response_toolless,
     rich_response,
     split,
 )
@@ -117,6 +121,40 @@ def dropped_tools(reply: Reply) -> Verdict:
     return Passed(f"dropped {dropped}")
 
 
+@check("F3.3", response_no_call)
+def no_call(reply: Reply) -> Verdict:
+    """With `tool_choice` none the model calls no tool, whatever it is asked."""
+    if skipped := not_offered(reply):
+        return skipped
+    if items_of(response_in(reply).output, "function_call"):
+        raise Violation("the model called a tool")
+    return Passed("no call")
+
+
+@check("F3.3", response_allowed)
+def allowed_tools(reply: Reply) -> Verdict:
+    """A `tool_choice` of the type `allowed_tools` leaves the model those tools alone."""
+    if skipped := not_offered(reply):
+        return skipped
+    called = [item.get("name") for item in items_of(response_in(reply).output, "function_call")]
+    if others := [name for name in called if name != OTHER_TOOL]:
+        raise Violation(f"the model called {others[0]!r}, and only {OTHER_TOOL!r} was allowed")
+    return Passed(f"called {OTHER_TOOL}") if called else Skipped("the model called no tool although it had to")
+
+
+@check("F3.3", response_toolless)
+def no_tool_left(reply: Reply) -> Verdict:
+    """Where every tool is dropped the model answers without tools, though `tool_choice` was given."""
+    output = response_in(reply).output
+    if items_of(output, "function_call"):
+        raise Violation("the model called a tool")
+    dropped = reply.header("x-gateway-ignored-params") or ""
+    if "tools[0]" not in dropped or reply.document.get("tools") != []:
+        raise Violation(f"it is said that {dropped!r} was dropped, and {reply.document.get('tools')!r} was left")
+    texts_of(output)
+    return Passed(f"dropped {dropped}")
+
+
 @check("F4.1", response_split, split)
 def reasoning_as_a_part(reply: Reply, chat: Reply) -> Verdict:
     """With `reasoning_split` true a message begins with a part `reasoning`; there is no item `reasoning`."""
@@ -205,6 +243,6 @@ def status(*replies: Reply) -> Verdict:
 
 
 CHECKS: Final = (
-    messages_for_input, echo, never_stored, history, dropped_tools, reasoning_as_a_part, keys, name_of_the_model,
-    message_item, call_item, order_of_items, usage, status,
+    messages_for_input, echo, never_stored, history, dropped_tools, no_call, allowed_tools, no_tool_left,
+    reasoning_as_a_part, keys, name_of_the_model, message_item, call_item, order_of_items, usage, status,
 )  # fmt: skip

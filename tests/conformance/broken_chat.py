@@ -48,6 +48,7 @@ BROKEN: list[Broken] = [
         ),
         ("a tag in reasoning", put(f"{MESSAGE}.reasoning", "<think>We need 6*7."), asks.split),
         ("a tag behind reasoning", put(f"{MESSAGE}.reasoning", "We need 6*7.</think>\n"), asks.split),
+        ("a bracket behind reasoning", put(f"{MESSAGE}.reasoning", "We need 6*7.[/THINK] "), asks.split),
         ("in both", put(f"{MESSAGE}.content", "<think>We need 6*7.</think>It is 42."), asks.split),
         ("refused", instead(asks.no_messages), asks.split),
     ),

@@ -19,6 +19,10 @@ def _no_output(found: dict[str, Any]) -> None:
     found["output"] = []
 
 
+def _called_too(found: dict[str, Any]) -> None:
+    found["output"].append({**found["output"][0], "id": "fc_9", "name": "get_weather"})
+
+
 def _thought_last(found: dict[str, Any]) -> None:
     item = {"id": "rs_9", "type": "reasoning", "status": "completed", "summary": [], "content": []}
     found["output"].append(item)
@@ -85,6 +89,26 @@ BROKEN: list[Broken] = [
         ("repeated all the same", put("tools", [{"type": "function"}, {"type": "web_search"}])),
         ("none repeated", put("tools", [])),
         ("502", status(502)),
+    ),
+    *broken(
+        response_answers.no_call,
+        ("a call all the same", instead(asks.response_call)),
+        ("502", status(502)),
+    ),
+    *broken(
+        response_answers.allowed_tools,
+        ("the other tool", put("output.0.name", "get_weather")),
+        ("both tools", edited(_called_too)),
+        ("502", status(502)),
+    ),
+    *broken(
+        response_answers.no_tool_left,
+        ("refused", instead(asks.no_messages)),
+        ("a call", instead(asks.response_call)),
+        ("in silence", header("x-gateway-ignored-params", None)),
+        ("another is named", header("x-gateway-ignored-params", "tools[1]")),
+        ("repeated all the same", put("tools", [{"type": "web_search"}])),
+        ("no text", edited(_no_output)),
     ),
     *broken(
         response_answers.reasoning_as_a_part,

@@ -23,7 +23,10 @@ class Said:
     def __init__(self, fields: dict[str, Any], *, tools: bool, reasons: bool) -> None:
         prompt = json.dumps(fields.get("messages", fields.get("input")))
         self.thought = THOUGHT if reasons and "Think" in prompt else []
-        self.calls = tools and "Use the tool" in prompt and "Thank you" not in prompt
+        choice = fields.get("tool_choice")
+        self.calls = tools and choice != "none" and "Use the tool" in prompt and "Thank you" not in prompt
+        allowed = choice["tools"] if isinstance(choice, dict) and choice["type"] == "allowed_tools" else [CALL]
+        self.call = {**CALL, "name": allowed[0]["name"]}
         self.cut = "Count" in prompt
         self.text = NUMBERS if self.cut else [] if self.calls else ANSWER if "Think" in prompt else HELLO
         if self.thought and fields.get("reasoning_split") is False:
@@ -44,11 +47,12 @@ class Said:
 # chat completions
 
 
-def chat_usage(said: Said) -> dict[str, Any]:
+def chat_usage(said: Said, tokens: int | None = None) -> dict[str, Any]:
+    tokens = said.tokens if tokens is None else tokens
     return {
         "prompt_tokens": 7,
-        "completion_tokens": said.tokens,
-        "total_tokens": 7 + said.tokens,
+        "completion_tokens": tokens,
+        "total_tokens": 7 + tokens,
         "prompt_tokens_details": {"cached_tokens": 2},
         "completion_tokens_details": {"reasoning_tokens": said.reasoning_tokens},
     }
@@ -73,7 +77,7 @@ def chat_completion(said: Said, number: int) -> dict[str, Any]:
     }
 
 
-def chat_stream(said: Said, number: int, *, usage: bool) -> bytes:
+def chat_stream(said: Said, number: int, *, usage: bool, running: bool) -> bytes:
     head = {"id": f"chatcmpl_{number}", "object": "chat.completion.chunk", "created": CREATED, "model": MODEL}
     steps: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     steps += [{"reasoning": piece} for piece in said.thought]
@@ -91,6 +95,8 @@ def chat_stream(said: Said, number: int, *, usage: bool) -> bytes:
         {**head, "choices": [{"index": index, "delta": {}, "finish_reason": said.finish}]}
         for index in range(said.choices)
     ]
+    if usage and running:
+        chunks = [{**chunk, "usage": chat_usage(said, min(at, said.tokens))} for at, chunk in enumerate(chunks)]
     chunks += [{**head, "choices": [], "usage": chat_usage(said)}] if usage else []
     return b": keep-alive\n\n" + b"".join(b"data: %b\n\n" % dumped(chunk) for chunk in chunks) + b"data: [DONE]\n\n"
 
@@ -194,11 +200,18 @@ def response_events(fields: dict[str, Any], said: Said, number: int) -> list[dic
         parts.append(writer.part(at, len(parts), "output_text", said.text))
         writer.close(at, status, content=parts)
     if said.calls:
-        item = {"id": f"fc_{next(ids)}", "type": "function_call", **new, "call_id": "call_1", **CALL, "arguments": ""}
+        item = {
+            "id": f"fc_{next(ids)}",
+            "type": "function_call",
+            **new,
+            "call_id": "call_1",
+            **said.call,
+            "arguments": "",
+        }
         at = writer.add(item)
         for piece in ARGUMENTS:
             writer.event("function_call_arguments.delta", **at, delta=piece)
-        writer.event("function_call_arguments.done", **at, **CALL)
+        writer.event("function_call_arguments.done", **at, **said.call)
         writer.close(at, "completed", arguments=CALL["arguments"])
     details = {"reason": "max_output_tokens"} if said.cut else None
     ended = response_object(

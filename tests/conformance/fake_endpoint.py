@@ -140,8 +140,9 @@ class FakeEndpoint:
         dropped = [name for name in ("store", "service_tier") if name in fields]
         if not fields.get("stream"):
             return self._whole(dropped, chat_completion(said, number))
-        usage = (fields.get("stream_options") or {}).get("include_usage", False)
-        return (*STREAM_HEADERS, *self._limits), chat_stream(said, number, usage=usage)
+        options = fields.get("stream_options") or {}
+        usage, running = options.get("include_usage", False), options.get("continuous_usage_stats", False)
+        return (*STREAM_HEADERS, *self._limits), chat_stream(said, number, usage=usage, running=running)
 
     def _response(self, body: bytes, number: int) -> tuple[tuple[tuple[str, str], ...], bytes]:
         fields = check_response(body)
@@ -185,7 +186,7 @@ def check_response(body: bytes) -> dict[str, Any]:
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise invalid(400, "invalid_value", "tools")
     choice = fields.get("tool_choice")
-    if isinstance(choice, dict) and choice["type"] != "function":
+    if isinstance(choice, dict) and choice["type"] not in {"function", "allowed_tools"}:
         raise invalid(400, "invalid_value", "tool_choice")
     return fields
 

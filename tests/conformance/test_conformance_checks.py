@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from broken import broken, header, rewritten, status, text
+from broken import broken, header, instead, rewritten, status, text
 from fake_answers import MODEL
 from fake_endpoint import FakeEndpoint
 
@@ -32,6 +32,7 @@ def test_what_a_model_cannot_do_is_skipped_with_the_reason():
         ("D4.2", "the model did not reason"),
         ("D5.6", "the model called no tool although it had to"),
         ("E1.6", "the model called no tool although it had to"),
+        ("F3.3", "the model called no tool although it had to"),
         ("F4.1", "the model did not reason"),
         ("F5.3", "the model called no tool although it had to"),
         ("F6.5", "the model did not reason, or is not marked as one that does"),
@@ -40,7 +41,10 @@ def test_what_a_model_cannot_do_is_skipped_with_the_reason():
     }
 
 
-REFUSABLE = (asks.call, asks.streamed_call, asks.two, asks.response_call, asks.response_to_history)
+REFUSABLE = (
+    *(asks.call, asks.streamed_call, asks.two, asks.streamed_running, asks.response_call, asks.response_to_history),
+    *(asks.response_no_call, asks.response_allowed),
+)
 
 
 @pytest.mark.parametrize("asking", REFUSABLE, ids=lambda asking: asking(MODEL).what)
@@ -52,6 +56,14 @@ def test_what_a_provider_refuses_is_skipped_with_its_words(asking):
     skipped = [said.seen for said in found if isinstance(said, Skipped)]
     assert skipped
     assert all("the provider does not take it: 400" in said for said in skipped)
+
+
+def test_usage_that_comes_only_in_the_end_is_no_running_usage():
+    [endpoint] = broken(chat_streams.running_usage, ("only in the end", instead(asks.streamed_usage)))
+    right = FakeEndpoint()
+    assert chat_streams.running_usage.verdict([endpoint.respond(right, asks.streamed_running(MODEL))]) == Skipped(
+        "the provider tells no usage before the end"
+    )
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_an_endpoint_that_does_everything_right_passes(aion, right):
     assert out.splitlines()[0].split() == ["clause", "what", "is", "checked", "result", "what", "was", "seen"]
     first = err.splitlines()[0]
     assert first.startswith(f"{len(CHECKS)} checks with ")
-    assert f"23 of them ask {MODEL} for a short answer and cost money" in first
+    assert f"27 of them ask {MODEL} for a short answer and cost money" in first
     assert err.splitlines()[1] == f"1/{len(CHECKS)}  A1.1  {CHECKS[0].sentence}"
 
 
