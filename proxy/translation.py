@@ -124,7 +124,7 @@ def translation_of(
     if response is None:
         return _Chat(call, target, dialect, around, reasoning_field)
     if response.may_pass and target.provider.native_responses:
-        return _Native(call, target, dialect, response)
+        return _Native(call, target, dialect, around, response)
     return _Response(call, target, dialect, around, reasoning_field, response)
 
 
@@ -200,15 +200,7 @@ class _Response(_Chat, frozen=True):
         return write_response(answer, self._shape(), usage, self.around.new_id)
 
     def _shape(self) -> ResponseShape:
-        response = self.response
-        return ResponseShape(
-            response_id=f"resp_{self.around.new_id()}",
-            model=self.call.model.id,
-            created_at=self.call.accepted_at,
-            echo=response.echo,
-            separate_reasoning=response.reasoning_split is not True,
-            clock=self.around.now,
-        )
+        return _shape(self.call, self.response, self.around)
 
 
 class _Native(Struct, frozen=True):
@@ -218,13 +210,14 @@ class _Native(Struct, frozen=True):
     call: Call
     target: Target
     dialect: Dialect
+    around: Surroundings
     response: ResponseRequest
 
     def request(self) -> bytes:
         return native_body(self.response, self.target.route.model, self.dialect)
 
     def stream(self) -> AnswerStream:
-        return NativeStream(self._plan(), self.call.estimate)
+        return NativeStream(self._plan(), self.call.estimate, lambda: _shape(self.call, self.response, self.around))
 
     def answer(self, body: bytes) -> Answered:
         plan = self._plan()
@@ -237,3 +230,14 @@ class _Native(Struct, frozen=True):
         return NativePlan(
             self.call.model.id, self.response.metadata, provider.strip_fields, provider.completion_from_total
         )
+
+
+def _shape(call: Call, response: ResponseRequest, around: Surroundings) -> ResponseShape:
+    return ResponseShape(
+        response_id=f"resp_{around.new_id()}",
+        model=call.model.id,
+        created_at=call.accepted_at,
+        echo=response.echo,
+        separate_reasoning=response.reasoning_split is not True,
+        clock=around.now,
+    )

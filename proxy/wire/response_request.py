@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from proxy.errors import invalid_request
+from proxy.errors import Refusal, invalid_request
 from proxy.wire import json
 from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request
 from proxy.wire.json import Disguise, Malformed, RawObject
@@ -50,7 +50,13 @@ class ResponseRequest(Struct, frozen=True):
 
     @property
     def echo(self) -> ResponseEcho:
-        """What every answer repeats of a request that `as_chat` has taken."""
+        """What every answer repeats of the request: of one that `as_chat` would refuse, its metadata alone."""
+        try:
+            return self._echo()
+        except Refusal:
+            return ResponseEcho() if self.metadata is None else ResponseEcho(metadata=Raw(self.metadata))
+
+    def _echo(self) -> ResponseEcho:
         fields = self.fields
         said = {name: fields[name] for name in _ECHOED if given(fields, name) is not None}
         text, tools, reasoning = (given(fields, name) for name in ("text", "tools", "reasoning"))
