@@ -107,11 +107,11 @@ class Gateway:
         outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
         self.streams += call.request.stream
         try:
-            lines = self._rate_lines(identity, reservation) + ignored_line(call.request.ignored)
+            lines = self._rate_lines(identity, reservation)
             targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
             outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
             if outcome.fault is not None:
-                refuse(client, outcome.fault, request_id, lines)
+                refuse(client, outcome.fault, request_id, lines + ignored_line(outcome.ignored))
         except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
             self._report.bug(request_id, error)
             outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=refuse_bug(client, request_id))

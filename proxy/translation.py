@@ -20,7 +20,7 @@ from proxy.wire.native_response import NativeStream
 from proxy.wire.reasoning import ReasoningPlan, reasoning_plan
 from proxy.wire.response_answer import write_response
 from proxy.wire.response_object import ResponseShape
-from proxy.wire.response_request import ResponseRequest, native_body
+from proxy.wire.response_request import ResponseRequest, dropped_natively, native_body
 from proxy.wire.response_stream import ResponseStream
 from proxy.wire.upstream_error import UpstreamError
 
@@ -97,6 +97,10 @@ class Translation(Protocol):
     def path(self) -> str:
         """Where the body goes, below the provider's base URL."""
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The paths of what the client sent and the provider is not."""
+
     def request(self) -> bytes:
         """Write the body that the provider is sent."""
 
@@ -137,6 +141,10 @@ class _Chat(Struct, frozen=True):
     dialect: Dialect
     around: Surroundings
     reasoning_field: str | None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return self.call.request.ignored
 
     def request(self) -> bytes:
         return upstream_body(
@@ -212,6 +220,10 @@ class _Native(Struct, frozen=True):
     dialect: Dialect
     around: Surroundings
     response: ResponseRequest
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return dropped_natively(self.response)
 
     def request(self) -> bytes:
         return native_body(self.response, self.target.route.model, self.dialect)

@@ -133,6 +133,12 @@ def native_body(request: ResponseRequest, upstream_model: str, dialect: Dialect)
     return request.disguise.take_off(body) if request.disguise else body
 
 
+def dropped_natively(request: ResponseRequest) -> tuple[str, ...]:
+    """Name the fields that no provider is sent, not even one that speaks this API."""
+    given = request.fields.items()
+    return tuple(name for name, value in given if name in DROPPED and name not in _NATIVE and not json.is_null(value))
+
+
 def native_stand_in(request: ResponseRequest) -> ChatRequest:
     """Return what limits and estimates have to know of a request that is passed on untranslated; it is never sent."""
     fields = request.fields
@@ -143,10 +149,7 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
     prompt = {"messages": Raw(json.encode(conversation.messages()))}
     if "tools" in fields:
         prompt["tools"] = fields["tools"]
-    ignored = tuple(
-        name for name, value in fields.items() if name in DROPPED and name not in _NATIVE and not json.is_null(value)
-    )
-    return msgspec.structs.replace(request.shared, fields=prompt, ignored=ignored)
+    return msgspec.structs.replace(request.shared, fields=prompt)
 
 
 def _read_shared(fields: RawObject) -> ChatRequest:

@@ -320,6 +320,27 @@ def test_what_cannot_be_translated_goes_to_a_native_provider_alone(gateway, prov
     assert [exchange.path.split("/")[1] for exchange in provider.asked()] == ["native"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a5_8_what_is_named_as_dropped_is_what_the_target_that_answered_was_not_sent(gateway, provider, key, stream):
+    search, dropped = {"type": "web_search"}, "x-gateway-ignored-params"
+    native = streaming(NATIVE_EVENTS) if stream else lambda exchange: exchange.answer(NATIVE)
+    provider.on("native", native, lambda exchange: exchange.answer({"error": {"message": "no"}}, 500))
+    provider.on("main", talking(["Good day."], usage(12, 4)))
+    fields = {"tools": [WEATHER, search], "store": True, "service_tier": "flex", "stream": stream}
+    assert asked(gateway, key, "native-or-chat", **fields).header(dropped) == "service_tier"
+    assert provider.only().json["tools"] == [WEATHER, search]
+    assert asked(gateway, key, "native-or-chat", **fields).header(dropped) == "store,service_tier,tools[1]"
+
+
+def test_a5_8_a_request_that_failed_is_told_what_the_last_target_was_not_sent(gateway, provider, key):
+    for name in ("native", "main"):
+        provider.on(name, lambda exchange: exchange.answer({"error": {"message": "no"}}, 500))
+    answer = asked(gateway, key, "native-or-chat", tools=[WEATHER, {"type": "mcp"}])
+    assert (answer.status, answer.header("x-gateway-ignored-params")) == (502, "tools[1]")
+    answer = asked(gateway, key, "chat-or-native", tools=[WEATHER, {"type": "mcp"}])
+    assert (answer.status, answer.header("x-gateway-ignored-params")) == (502, None)
+
+
 def test_failover_from_a_native_provider_to_one_that_speaks_chat(gateway, provider, key):
     provider.on("native", lambda exchange: exchange.answer({"error": {"message": "no"}}, 500))
     provider.on("main", whole("Good day.", usage(12, 4)))

@@ -14,7 +14,13 @@ from proxy.errors import Refusal
 from proxy.wire import json as wire_json
 from proxy.wire.chat_request import MAX_METADATA, dialect_of, upstream_body
 from proxy.wire.response_echo import ResponseEcho
-from proxy.wire.response_request import as_chat, native_body, native_stand_in, read_response_request
+from proxy.wire.response_request import (
+    as_chat,
+    dropped_natively,
+    native_body,
+    native_stand_in,
+    read_response_request,
+)
 
 HELLO = [{"role": "user", "content": "Say hello."}]
 
@@ -209,8 +215,8 @@ def test_even_there_a_client_decides_on_no_price_route_or_credentials():
         service_tier="x", api_base="x", metadata={"a": 1}, reasoning_split=None, messages=None, fallbacks=[]
     )
     assert passed_on(left_out) == b'{"model":"vendor/name","input":"Say hello."}'
-    stand_in = native_stand_in(read_response_request(body(service_tier="x", store=True, api_base="x", n=2)))
-    assert stand_in.ignored == ("service_tier", "api_base")
+    request = read_response_request(body(service_tier="x", store=True, api_base="x", n=2, background=None))
+    assert dropped_natively(request) == ("service_tier", "api_base")
 
 
 def test_a_provider_s_own_wishes_hold_there_too():
