@@ -154,7 +154,16 @@ class Gateway:
                 lines = rate_limit_lines(refusal.remaining)
         refuse(client, refusal.fault, request_id, lines)
         self._report.request_ended(
-            refused(client, request_id, endpoint, refusal.fault, time.monotonic() - arrived, identity, call)
+            refused(
+                client,
+                request_id,
+                endpoint,
+                refusal.fault,
+                time.monotonic() - arrived,
+                identity,
+                call,
+                stream=refusal.stream,
+            )
         )
 
     async def _known_rates(self, identity: Identity, serving: Serving) -> bytes:
@@ -245,15 +254,17 @@ def refused(
     duration: float,
     identity: Identity | None = None,
     call: Call | None = None,
+    *,
+    stream: bool = False,
 ) -> RequestEnd:
     """Describe the end of a request that no provider was asked about; without a fault, its client left. `call` if the
-    request was understood.
+    request was understood, else whether it was read so far that it asked for a `stream`.
     """
     return RequestEnd(
         request_id=request_id,
         endpoint=endpoint,
         model="unknown" if call is None else call.model.id,
-        stream=call is not None and call.request.stream,
+        stream=stream if call is None else call.request.stream,
         status=client.answered or CLIENT_CLOSED,
         ending=Ending.CLIENT_GONE if fault is None else Ending.REFUSED,
         duration_ms=milliseconds(duration),

@@ -219,6 +219,13 @@ def test_a_bad_request_is_refused_with_its_place(gateway, key, fields, param, co
     assert (answer.error["param"], answer.error["code"]) == (param, code)
 
 
+@pytest.mark.parametrize("fields", [{"model": "nope"}, {"previous_response_id": "resp_1"}], ids=str)
+def test_the_log_of_a_refused_request_tells_that_a_stream_was_asked_for(gateway, key, fields):
+    answer = asked(gateway, key, **{"model": "same", "stream": True, **fields})
+    line = gateway.request_line(answer.request_id)
+    assert (line["status"], line["ending"], line["stream"]) == (400, "refused", True)
+
+
 def test_a_response_that_was_never_kept_is_not_found(gateway, key):
     with gateway.client() as client:
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
