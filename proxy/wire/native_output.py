@@ -3,6 +3,8 @@
 The size is billed if the provider tells no usage; the items are what a response that breaks off has to show. Pure.
 """
 
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -35,12 +37,9 @@ class _Event(Struct):
     item: Raw = _NOTHING
     part: _Part | None = None
 
-    @property
-    def part_index(self) -> int:
-        return max(self.content_index, self.summary_index)
-
 
 _events: Final = msgspec.json.Decoder(_Event)
+_place: Final = attrgetter("type", "output_index", "content_index", "summary_index")
 
 
 class NativeOutput:
@@ -93,29 +92,26 @@ class NativeOutput:
             events = [event for line in lines if (event := _forgiving(line)) is not None]
         for event in events:
             self._number = 1 + (event.sequence_number if event.sequence_number >= 0 else self._number)
-            if event.delta is not _NOTHING:
-                self._hear(event)
-            elif event.item is not _NOTHING:
-                self._take(event)
-            elif event.part is not None:
-                self._begin(event, event.part)
+        for (kind, output_index, *indexes), run in groupby(events, _place):
+            same = list(run)
+            item = self._items.get(output_index)
+            said = [text[1:-1] for event in same if (text := bytes(event.delta)).startswith(b'"')]
+            if said:
+                self._hear(item, kind, max(indexes), b"".join(said))
+            for event in () if said else same:
+                if event.item is not _NOTHING:
+                    self._take(event)
+                elif event.part is not None and isinstance(item, OpenItem):
+                    item.begin_part(event.part.type, max(indexes))
 
-    def _begin(self, event: _Event, part: _Part) -> None:
-        item = self._items.get(event.output_index)
-        if isinstance(item, OpenItem):
-            item.begin_part(part.type, event.part_index)
-
-    def _hear(self, event: _Event) -> None:
-        delta = bytes(event.delta)
-        text = delta[1:-1] if delta.startswith(b'"') else b""
-        size = len(text) if b"\\" not in text else len((json.text_of(event.delta) or "").encode())
+    def _hear(self, item: OpenItem | Raw | None, kind: str, index: int, text: bytes) -> None:
+        size = len(text) if b"\\" not in text else len((json.text_of(Raw(b'"%b"' % text)) or "").encode())
         self._size += size
-        item = self._items.get(event.output_index)
         if isinstance(item, OpenItem):
             item.heard += size
             self._room -= len(text)
             if self._room > 0:
-                item.hear(event.type, event.part_index, text)
+                item.hear(kind, index, text)
 
     def _take(self, event: _Event) -> None:
         """Take an item as it is added, or as it is when it is done, which may say what no delta said."""

@@ -28,9 +28,10 @@ MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
 # Whole events in the form in which clients get them.
 _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+")
-# Those that add to a text or to arguments: whatever else they hold, nothing is to be done.
+# Those that add to a text or to arguments: whatever else they hold, nothing is to be done. What matched one event is
+# not tried in another way, so that the time grows with the size alone.
 _DELTAS: Final = re.compile(
-    rb'(?:event: (response\.[a-z_.]+\.delta)\ndata: \{(?:"type":"\1",[^\r\n]*|[^\r\n]*,"type":"\1")\}\n\n)+'
+    rb'(?>event: (response\.[a-z_.]+\.delta)\ndata: \{(?:"type":"\1",[^\r\n]*\}|[^\r\n]*,"type":"\1"\})\n\n)++'
 )
 _EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
 _LIFECYCLE: Final = re.compile(rb'"response(?:\.(?:completed|incomplete|failed))?"')

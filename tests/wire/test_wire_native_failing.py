@@ -202,7 +202,10 @@ EVENTS = gateway_s(*DELTAS)
 
 @pytest.mark.parametrize("broken_after", range(len(EVENTS) - 1))
 @pytest.mark.parametrize("at_once", [True, False])
-def test_f6_2_f6_10_wherever_a_stream_breaks_off_it_keeps_the_grammar(broken_after: int, at_once: bool):
+def test_f6_2_f6_10_wherever_a_stream_breaks_off_it_keeps_the_grammar(
+    broken_after: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(native_output, "FOLD_AT", 900)  # so that some of them are read before the end, and some at it
     fed = stream(NativePlan(CATALOG))
     came = EVENTS[:broken_after]
     out = fed.commit() + b"".join([fed.feed(piece) for piece in ([b"".join(came)] if at_once else came)])

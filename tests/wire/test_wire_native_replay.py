@@ -59,6 +59,12 @@ def test_e2_3_a_whole_response_where_a_stream_was_asked_for_becomes_a_stream():
     assert (played.upstream_id, played.usage()) == ("resp_up", (TOLD, UsageSource.UPSTREAM))
 
 
+def test_a_body_over_many_lines_becomes_events_of_one():
+    whole = json.loads(body(MESSAGE, rest=',"instructions":"a\\nb","tools":[{"type":"mcp"}]'))
+    events = parse(play([json.dumps(whole, indent=2).replace("\n", "\r\n").encode()])[1])
+    assert events[-1]["response"] == {**whole, "model": CATALOG}
+
+
 def test_e2_3_what_began_as_a_stream_that_says_nothing_may_still_be_one_body():
     fed = stream()
     out = fed.commit() + fed.feed(body(MESSAGE)[:9]) + fed.feed(body(MESSAGE)[9:]) + fed.end()

@@ -13,6 +13,8 @@ from native_events import (
     BEGUN,
     ENDED,
     FAULT,
+    ITEM_DONE,
+    PLACE,
     PLAN,
     SAID,
     SHOWN,
@@ -59,6 +61,21 @@ def test_e3_0_pieces_that_need_no_change_are_handed_on_as_the_very_objects_that_
     for number in range(3):
         piece = (delta(TRAP, number + 5) * at_once).encode()
         assert fed.feed(piece) is piece
+
+
+def test_e3_0_an_event_that_tells_its_kind_last_is_handed_on_too():
+    fed, _ = feed(*BEGUN, SAID[0])
+    kind = "response.output_text.delta"
+    last = f'event: {kind}\ndata: {{{PLACE},"delta":"{TRAP}","sequence_number":5,"type":"{kind}"}}\n\n'.encode()
+    assert fed.feed(last) is last
+
+
+def test_events_that_could_be_read_in_two_ways_take_no_time_to_be_told_from_others():
+    fed, _ = feed(*BEGUN, SAID[0])
+    twice = delta("a", 5).replace('"}\n\n', '","type":"response.output_text.delta"}\n\n')
+    assert twice.endswith(',"type":"response.output_text.delta"}\n\n')
+    piece = (twice * 60 + ITEM_DONE).encode()
+    assert fed.feed(piece) == piece
 
 
 def test_pieces_after_one_that_was_cut_are_handed_on_as_they_came_again():

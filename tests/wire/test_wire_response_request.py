@@ -9,6 +9,7 @@ import pytest
 from asking import FUNCTION, body, chat, passed_on, provider, refused, sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from proxy.errors import Refusal
 from proxy.wire import json as wire_json
@@ -192,6 +193,13 @@ def test_f5_1_what_was_said_is_echoed_as_it_came():
     assert bytes(echo.text_format) == b'{ "type":"json_object"}'
     assert bytes(echo.tool_choice) == b'"required"'
     assert bytes(echo.tools) == b'[{"type":"function", "name":"f"},{"type":"function","name":"g" }]'
+
+
+@pytest.mark.parametrize("field", [{"tools": [5]}, {"tools": "x"}, {"text": 5}, {"reasoning": []}], ids=str)
+def test_of_what_only_its_provider_can_read_no_more_than_metadata_is_echoed(field: dict):
+    echo = read_response_request(body(metadata={"a": 1}, temperature=1, **field)).echo
+    assert echo == ResponseEcho(metadata=Raw(b'{"a": 1}'))
+    assert read_response_request(body(**field)).echo == ResponseEcho()
 
 
 def test_f5_1_tools_that_were_all_taken_are_echoed_as_they_came():
