@@ -81,6 +81,8 @@ class Outcome(Struct, frozen=True):
     first_byte_at: float | None = None
     """When the first byte went to the client."""
     fault: Fault | None = None
+    ignored: tuple[str, ...] = ()
+    """The paths of what the client sent and the target was not."""
     dropped_events: int = 0
     """Events of a stream that could not be read."""
     stray_close_tags: int = 0

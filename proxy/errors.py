@@ -43,6 +43,8 @@ class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a malfunct
         """Keep the facts; the message is for a traceback in a test."""
         super().__init__(f"{fault.status} {fault.code}: {fault.message}")
         self.fault = fault
+        self.stream = False
+        """A stream was asked for, as far as that is known; for the log."""
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - the name of a state

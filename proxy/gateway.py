@@ -107,11 +107,11 @@ class Gateway:
         outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
         self.streams += call.request.stream
         try:
-            lines = self._rate_lines(identity, reservation) + ignored_line(call.request.ignored)
+            lines = self._rate_lines(identity, reservation)
             targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
             outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
             if outcome.fault is not None:
-                refuse(client, outcome.fault, request_id, lines)
+                refuse(client, outcome.fault, request_id, lines + ignored_line(outcome.ignored))
         except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
             self._report.bug(request_id, error)
             outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=refuse_bug(client, request_id))
@@ -154,7 +154,16 @@ class Gateway:
                 lines = rate_limit_lines(refusal.remaining)
         refuse(client, refusal.fault, request_id, lines)
         self._report.request_ended(
-            refused(client, request_id, endpoint, refusal.fault, time.monotonic() - arrived, identity, call)
+            refused(
+                client,
+                request_id,
+                endpoint,
+                refusal.fault,
+                time.monotonic() - arrived,
+                identity,
+                call,
+                stream=refusal.stream,
+            )
         )
 
     async def _known_rates(self, identity: Identity, serving: Serving) -> bytes:
@@ -245,15 +254,17 @@ def refused(
     duration: float,
     identity: Identity | None = None,
     call: Call | None = None,
+    *,
+    stream: bool = False,
 ) -> RequestEnd:
     """Describe the end of a request that no provider was asked about; without a fault, its client left. `call` if the
-    request was understood.
+    request was understood, else whether it was read so far that it asked for a `stream`.
     """
     return RequestEnd(
         request_id=request_id,
         endpoint=endpoint,
         model="unknown" if call is None else call.model.id,
-        stream=call is not None and call.request.stream,
+        stream=stream if call is None else call.request.stream,
         status=client.answered or CLIENT_CLOSED,
         ending=Ending.CLIENT_GONE if fault is None else Ending.REFUSED,
         duration_ms=milliseconds(duration),

@@ -20,7 +20,7 @@ from proxy.wire.native_response import NativeStream
 from proxy.wire.reasoning import ReasoningPlan, reasoning_plan
 from proxy.wire.response_answer import write_response
 from proxy.wire.response_object import ResponseShape
-from proxy.wire.response_request import ResponseRequest, native_body
+from proxy.wire.response_request import ResponseRequest, dropped_natively, native_body
 from proxy.wire.response_stream import ResponseStream
 from proxy.wire.upstream_error import UpstreamError
 
@@ -97,6 +97,10 @@ class Translation(Protocol):
     def path(self) -> str:
         """Where the body goes, below the provider's base URL."""
 
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The paths of what the client sent and the provider is not."""
+
     def request(self) -> bytes:
         """Write the body that the provider is sent."""
 
@@ -124,7 +128,7 @@ def translation_of(
     if response is None:
         return _Chat(call, target, dialect, around, reasoning_field)
     if response.may_pass and target.provider.native_responses:
-        return _Native(call, target, dialect, response)
+        return _Native(call, target, dialect, around, response)
     return _Response(call, target, dialect, around, reasoning_field, response)
 
 
@@ -137,6 +141,10 @@ class _Chat(Struct, frozen=True):
     dialect: Dialect
     around: Surroundings
     reasoning_field: str | None
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return self.call.request.ignored
 
     def request(self) -> bytes:
         return upstream_body(
@@ -200,15 +208,7 @@ class _Response(_Chat, frozen=True):
         return write_response(answer, self._shape(), usage, self.around.new_id)
 
     def _shape(self) -> ResponseShape:
-        response = self.response
-        return ResponseShape(
-            response_id=f"resp_{self.around.new_id()}",
-            model=self.call.model.id,
-            created_at=self.call.accepted_at,
-            echo=response.echo,
-            separate_reasoning=response.reasoning_split is not True,
-            clock=self.around.now,
-        )
+        return _shape(self.call, self.response, self.around)
 
 
 class _Native(Struct, frozen=True):
@@ -218,13 +218,18 @@ class _Native(Struct, frozen=True):
     call: Call
     target: Target
     dialect: Dialect
+    around: Surroundings
     response: ResponseRequest
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return dropped_natively(self.response)
 
     def request(self) -> bytes:
         return native_body(self.response, self.target.route.model, self.dialect)
 
     def stream(self) -> AnswerStream:
-        return NativeStream(self._plan(), self.call.estimate)
+        return NativeStream(self._plan(), self.call.estimate, lambda: _shape(self.call, self.response, self.around))
 
     def answer(self, body: bytes) -> Answered:
         plan = self._plan()
@@ -237,3 +242,14 @@ class _Native(Struct, frozen=True):
         return NativePlan(
             self.call.model.id, self.response.metadata, provider.strip_fields, provider.completion_from_total
         )
+
+
+def _shape(call: Call, response: ResponseRequest, around: Surroundings) -> ResponseShape:
+    return ResponseShape(
+        response_id=f"resp_{around.new_id()}",
+        model=call.model.id,
+        created_at=call.accepted_at,
+        echo=response.echo,
+        separate_reasoning=response.reasoning_split is not True,
+        clock=around.now,
+    )

@@ -41,14 +41,14 @@ async def accept(
     """
     _check_media_type(request.header("Content-Type"))
     body = await request.body(max_body)
-    if endpoint is Endpoint.CHAT:
-        chat = read_chat_request(body)
-        return Call(request_id, endpoint, chat, _model(chat.model, identity, catalog), now)
-    response = read_response_request(body)
-    model = _model(response.model, identity, catalog)
-    return _response_call(
-        Call(request_id, endpoint, response.shared, model, now, response), response, targets[model.id]
-    )
+    response = None if endpoint is Endpoint.CHAT else read_response_request(body)
+    asked = read_chat_request(body) if response is None else response.shared
+    try:
+        call = Call(request_id, endpoint, asked, _model(asked.model, identity, catalog), now, response)
+        return call if response is None else _response_call(call, response, targets[call.model.id])
+    except Refusal as refusal:
+        refusal.stream = asked.stream
+        raise
 
 
 def _model(name: str, identity: Identity, catalog: Catalog) -> Model:

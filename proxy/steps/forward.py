@@ -20,7 +20,7 @@ from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
-from proxy.wire.headers import request_head
+from proxy.wire.headers import ignored_line, request_head
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
 MAX_ATTEMPTS: Final = 3
@@ -79,11 +79,16 @@ async def forward(
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
-        outcome = replace(
-            outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock()
-        )
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
-        attempt = _Attempt(call, target, upstream, client, lines, forwarder, translation)
+        outcome = replace(
+            outcome,
+            target=target,
+            attempts=outcome.attempts + 1,
+            asked_at=outcome.asked_at or forwarder.clock(),
+            ignored=translation.ignored,
+        )
+        all_lines = lines + ignored_line(translation.ignored)
+        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation)
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:

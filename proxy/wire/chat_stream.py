@@ -23,11 +23,9 @@ from proxy.wire.reasoning import UNTOUCHED, Passing, ReasoningPlan
 from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
 from proxy.wire.sse import Event
-from proxy.wire.stream_reader import StreamReader
+from proxy.wire.stream_reader import MAX_JSON, StreamReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk, failed_ending, read_error
 
-MAX_JSON: Final = 64 * 1024 * 1024
-"""How much of one whole JSON body is taken where a stream was asked for."""
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
 _NULL: Final = Raw(b"null")

@@ -66,7 +66,7 @@ class NativeAnswer(Struct, frozen=True):
     def output_bytes(self) -> int:
         """Count the UTF-8 bytes of all that the model produced: texts, reasoning, the names and arguments of calls."""
         try:
-            return sum(_size(item) for item in json.split_list(self.fields["output"]))
+            return sum(item_size(item) for item in json.split_list(self.fields["output"]))
         except Malformed:
             raise bad_answer("its output is not that of a response") from None
 
@@ -113,7 +113,8 @@ def revealed(fields: RawObject, disguise: Disguise | None) -> RawObject:
     return disguise.take_off_each(fields) if disguise else fields
 
 
-def _size(item: RawObject) -> int:
+def item_size(item: RawObject) -> int:
+    """Count the bytes that an item says, as `output_bytes` does; raises `Malformed` for parts that are none."""
     lists = [item[name] for name in _LISTS if bytes(item.get(name, b"")).startswith(b"[")]
     parts = [part for one in lists for part in json.split_list(one)]
     said = [item.get(name) for name in _WORDS] + [part.get(name) for part in parts for name in _TEXTS]

@@ -1,80 +1,157 @@
-"""Counts what a model produced in a native response's stream, for the case that its provider tells no usage. Pure."""
+"""What a native response's stream has said so far, from events that nobody parsed: how much, and in which items.
 
+The size is billed if the provider tells no usage; the items are what a response that breaks off has to show. Pure.
+"""
+
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
 
 from proxy.wire import json
-from proxy.wire.json import Disguise
+from proxy.wire.json import Malformed
+from proxy.wire.native_answer import item_size, revealed
+from proxy.wire.native_items import OpenItem
 from proxy.wire.scan import FOLD_AT
 
+MAX_KEPT: Final = 16 * 1024 * 1024
+"""How much is kept of the items; of what comes behind it, only the size is known."""
+_MOST_DIGITS: Final = 9
 _DATA: Final = b"data: "
-_DELTA: Final = b'"delta":"'
+_NOTHING: Final = Raw(b"null")
 
 
-class _Said(Struct):
+class _Part(Struct):
+    type: str | None = None
+
+
+class _Event(Struct):
     type: str = ""
-    delta: Raw = Raw(b"null")
-    item: Raw = Raw(b"null")
+    sequence_number: int = -1
+    output_index: int = -1
+    content_index: int = -1
+    summary_index: int = -1
+    delta: Raw = _NOTHING
+    item: Raw = _NOTHING
+    part: _Part | None = None
 
 
-class _Item(Struct):
-    name: str | None = None
-
-
-_said: Final = msgspec.json.Decoder(_Said)
-_item: Final = msgspec.json.Decoder(_Item)
+_events: Final = msgspec.json.Decoder(_Event)
+_place: Final = attrgetter("type", "output_index", "content_index", "summary_index")
 
 
 class NativeOutput:
-    """Counts the bytes that a model produced, from events that nobody parsed; they are read in batches, or at the
-    end.
-    """
+    """Takes events as they are handed on, reads them in batches, or when it is asked."""
 
-    __slots__ = ("_bytes", "_kept", "_kept_size")
+    __slots__ = ("_items", "_kept", "_kept_size", "_number", "_room", "_size")
 
     def __init__(self) -> None:
-        """Start at nothing."""
-        self._bytes = 0
+        """Start before the first event."""
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._size = 0
+        self._number = 0
+        self._items: dict[int, OpenItem | Raw] = {}
+        """By output index; an item that is done as it came."""
+        self._room = MAX_KEPT
 
     def add(self, events: bytes) -> None:
         """Take whole events, in LF form."""
         self._kept.append(events)
         self._kept_size += len(events)
         if self._kept_size > FOLD_AT:
-            self.total()
+            self._fold()
 
-    def total(self) -> int:
+    def size(self) -> int:
         """Return the UTF-8 bytes of text, reasoning, the names and arguments of calls so far."""
-        for line in b"".join(self._kept).split(b"\n"):
-            if line.startswith(_DATA):
-                self._bytes += _size(line[len(_DATA) :])
+        self._fold()
+        return self._size
+
+    def items(self) -> list[Raw]:
+        """Return the items so far, those that are not done as they are now."""
+        self._fold()
+        items = [item for _, item in sorted(self._items.items())]
+        return [item.write() if isinstance(item, OpenItem) else item for item in items]
+
+    def next_number(self) -> int:
+        """Return the number of the event that comes next: one more than the provider gave the last."""
+        self._fold()
+        return self._number
+
+    def _fold(self) -> None:
+        if not self._kept:
+            return
+        lines = [line[len(_DATA) :] for line in b"".join(self._kept).split(b"\n") if line.startswith(_DATA)]
         self._kept.clear()
         self._kept_size = 0
-        return self._bytes
+        try:
+            events = _events.decode_lines(b"\n".join(lines))
+        except (msgspec.DecodeError, RecursionError):
+            events = [event for line in lines if (event := _forgiving(line)) is not None]
+        for event in events:
+            self._number = 1 + (event.sequence_number if event.sequence_number >= 0 else self._number)
+        for (kind, output_index, *indexes), run in groupby(events, _place):
+            same = list(run)
+            item = self._items.get(output_index)
+            said = [text[1:-1] for event in same if (text := bytes(event.delta)).startswith(b'"')]
+            if said:
+                self._hear(item, kind, max(indexes), b"".join(said))
+            for event in () if said else same:
+                if event.item is not _NOTHING:
+                    self._take(event)
+                elif event.part is not None and isinstance(item, OpenItem):
+                    item.begin_part(event.part.type, max(indexes))
 
+    def _hear(self, item: OpenItem | Raw | None, kind: str, index: int, text: bytes) -> None:
+        size = len(text) if b"\\" not in text else len((json.text_of(Raw(b'"%b"' % text)) or "").encode())
+        self._size += size
+        if isinstance(item, OpenItem):
+            item.heard += size
+            self._room -= len(text)
+            if self._room > 0:
+                item.hear(kind, index, text)
 
-def _size(data: bytes) -> int:
-    start = data.find(_DELTA) + len(_DELTA)
-    end = data.find(b'"', start)
-    if len(_DELTA) <= start <= end and b"\\" not in data[start:end]:
-        return end - start
-    try:
-        said = _read(data)
-        if said.type == "response.output_item.added":
-            text = _item.decode(said.item).name
+    def _take(self, event: _Event) -> None:
+        """Take an item as it is added, or as it is when it is done, which may say what no delta said."""
+        index = event.output_index
+        try:
+            item, disguise = json.split_disguised(bytes(event.item))
+            size = item_size(item)
+        except Malformed:
+            return
+        before = self._items.get(index)
+        self._size += max(0, size - before.heard) if isinstance(before, OpenItem) else size
+        self._room -= len(bytes(event.item))
+        if self._room <= 0:
+            self._items.pop(index, None)
+        elif event.type == "response.output_item.added":
+            self._items[index] = OpenItem(revealed(item, disguise), size)
         else:
-            text = json.text_of(said.delta) if said.type.endswith(".delta") else None
-    except msgspec.DecodeError:
-        return 0
-    return 0 if text is None else len(text.encode())
+            self._items[index] = event.item.copy()
 
 
-def _read(data: bytes) -> _Said:
+def _forgiving(line: bytes) -> _Event | None:
+    """Read an event with half a pair in a text, or with fields of other types than they should be; None if it is no
+    JSON.
+    """
     try:
-        return _said.decode(data)
-    except msgspec.DecodeError:
-        return _said.decode(Disguise(data).put_on(data))
+        fields, disguise = json.split_disguised(line)
+    except Malformed:
+        return None
+    fields = revealed(fields, disguise)
+    return _Event(
+        type=json.text_of(fields.get("type")) or "",
+        sequence_number=_number(fields.get("sequence_number")),
+        output_index=_number(fields.get("output_index")),
+        content_index=_number(fields.get("content_index")),
+        summary_index=_number(fields.get("summary_index")),
+        delta=fields.get("delta", _NOTHING),
+        item=fields.get("item", _NOTHING),
+    )
+
+
+def _number(told: Raw | None) -> int:
+    digits = b"" if told is None else bytes(told)
+    return int(digits) if digits.isdigit() and len(digits) <= _MOST_DIGITS else -1

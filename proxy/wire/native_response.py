@@ -5,7 +5,6 @@ Those are parsed, as are errors and endings; of the others no more is read than 
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final
 
 from msgspec import Raw
@@ -15,28 +14,29 @@ from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import valid_id
 from proxy.wire.json import Disguise, Malformed, RawObject
-from proxy.wire.native_answer import NativePlan, failed_by, revealed
+from proxy.wire.native_answer import NativePlan, failed_by, read_native_answer, revealed
 from proxy.wire.native_output import NativeOutput
+from proxy.wire.native_replay import replayed
 from proxy.wire.refusal import DONE
-from proxy.wire.response_object import Status, error_event, event, response_error
+from proxy.wire.response_object import ResponseShape, Status, error_event, event, response_error, response_object
 from proxy.wire.scan import is_quiet
 from proxy.wire.sse import Event
-from proxy.wire.stream_reader import StreamReader
+from proxy.wire.stream_reader import MAX_JSON, StreamReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, read_error
 
-MAX_BODY: Final = 1024 * 1024
-"""How much is kept of one JSON body where a stream was asked for: it is an error, or treated as one."""
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
 # Whole events in the form in which clients get them.
 _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+")
-# One that adds to a text or to arguments: whatever it holds, nothing is to be done.
-_DELTA: Final = re.compile(rb'event: (response\.[a-z_.]+\.delta)\ndata: \{"type":"\1",[^\r\n]*\}\n\n')
+# Those that add to a text or to arguments: whatever else they hold, nothing is to be done. What matched one event is
+# not tried in another way, so that the time grows with the size alone.
+_DELTAS: Final = re.compile(
+    rb'(?>event: (response\.[a-z_.]+\.delta)\ndata: \{(?:"type":"\1",[^\r\n]*\}|[^\r\n]*,"type":"\1"\})\n\n)++'
+)
 _EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
-_NO_OUTPUT: Final = Raw(b"[]")
-_ITEM_DONE: Final = b'"response.output_item.done"'
-_NUMBERED: Final = b'"sequence_number"'
-_NUMBER: Final = re.compile(rb'"sequence_number"\s*:\s*([0-9]{1,9})')
+_LIFECYCLE: Final = re.compile(rb'"response(?:\.(?:completed|incomplete|failed))?"')
+_EMPTY: Final = Raw(b'""')
+_BEGINNING: Final = ("response.created", "response.in_progress")
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
 _OUTPUT: Final = (".delta", ".done")
 """How the kinds of events end that come only when the model has said something."""
@@ -49,24 +49,21 @@ class NativeStream:
     """
 
     __slots__ = (
-        "_estimate", "_held", "_items", "_items_size", "_last", "_output", "_plan", "_reader", "_reported", "_response",
-        "_unreadable", "all_finished", "committed", "dropped", "ended", "error",
-        "reasoning_field", "stray_close_tags", "upstream_id",
+        "_estimate", "_held", "_output", "_plan", "_reader", "_reported", "_response", "_shape", "_unreadable",
+        "all_finished", "committed", "dropped", "ended", "error", "reasoning_field", "stray_close_tags", "upstream_id",
     )  # fmt: skip
 
-    def __init__(self, plan: NativePlan, estimate: Callable[[int], Usage]) -> None:
+    def __init__(self, plan: NativePlan, estimate: Callable[[int], Usage], shape: Callable[[], ResponseShape]) -> None:
         """Start before the first byte; `estimate` makes of the bytes produced the usage that is billed if the provider
-        tells none.
+        tells none, `shape` makes the response that fails before the provider has told of any.
         """
         self._plan = plan
         self._estimate = estimate
-        self._reader = StreamReader(MAX_BODY)
+        self._shape = shape
+        self._reader = StreamReader(MAX_JSON)
         self._output = NativeOutput()
         self._held: list[bytes] = []
-        self._last = b""
-        self._items: list[bytes] = []
-        self._items_size = 0
-        self._response: RawObject = {"object": Raw(b'"response"'), "output": _NO_OUTPUT}
+        self._response: RawObject = {}
         self._reported: Usage | None = None
         self._unreadable = 0
         self.upstream_id: str | None = None
@@ -97,10 +94,7 @@ class NativeStream:
         if self._over:
             return b""
         if self._reader.is_json:
-            found = error_in(self._reader.body())
-            why = "it is one body of JSON where a stream was asked for"
-            self.error = bad_answer(why) if found is None else UpstreamError(found)
-            return b""
+            return self._sendable(self._whole_answer())
         out = self._taken(self._reader.end())
         if not self._over:
             out += self._done()
@@ -108,32 +102,35 @@ class NativeStream:
 
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed: the provider's word if it can be true, else the estimate of what it sent."""
-        return billed(self._reported, self._output.total, self._estimate)
+        return billed(self._reported, self._output.size, self._estimate)
 
     def fail(self, fault: Fault, request_id: str) -> bytes:
-        """Write the events that end the stream with an error: numbered on, with the items that were complete."""
-        numbers = _NUMBER.findall(self._last)
-        number = int(numbers[-1]) + 1 if numbers else 0
-        failed: dict[str, object] = {
-            **self._response,
-            "output": self._output_so_far(),
-            "status": Status.FAILED,
-            "error": response_error(fault, request_id),
-        }
-        return error_event(fault, request_id, number) + event("response.failed", number + 1, response=failed) + DONE
+        """Write the events that end the stream with an error: numbered on, with the items so far."""
+        number = self._output.next_number()
+        known = self._response or json.split_object(bytes(response_object(self._shape(), Status.IN_PROGRESS)))
+        begun: dict[str, object] = {**known, "status": Status.IN_PROGRESS, "output": [], "usage": None, "error": None}
+        out = []
+        for kind in _BEGINNING[number if self._response else 0 :]:
+            out.append(event(kind, number, response=begun))
+            number += 1
+        failed: dict[str, object] = {**known, "status": Status.FAILED, "error": response_error(fault, request_id)}
+        if items := self._output.items():
+            failed["output"] = items
+        out += [error_event(fault, request_id, number), event("response.failed", number + 1, response=failed), DONE]
+        return b"".join(out)
 
-    def _output_so_far(self) -> Raw:
-        """Return the output that the provider told of last, else the items that it had completed."""
-        told = self._response.get("output", _NO_OUTPUT)
-        if told != _NO_OUTPUT:
-            return told
-        items = []
-        for block in b"".join(self._items).split(b"\n\n"):
-            with suppress(Malformed):
-                fields = json.split_object(block.partition(b"data: ")[2])
-                if json.text_of(fields.get("type")) == "response.output_item.done" and "item" in fields:
-                    items.append(fields["item"])
-        return Raw(json.encode(items))
+    def _whole_answer(self) -> bytes:
+        """Turn one JSON body, sent although a stream was asked for, into a stream; sets `error` if it is none."""
+        try:
+            answer = read_native_answer(self._reader.body(), self._plan)
+            events = replayed(answer, self._plan)
+        except UpstreamError as error:
+            self.error = error
+            return b""
+        self._reported = answer.usage
+        self.upstream_id = answer.upstream_id
+        self.all_finished = True
+        return self._handed(events) + self._done()
 
     @property
     def _over(self) -> bool:
@@ -141,11 +138,6 @@ class NativeStream:
 
     def _handed(self, events: bytes) -> bytes:
         self._unreadable = 0
-        if _NUMBERED in events:
-            self._last = events
-        if _ITEM_DONE in events and self._items_size < MAX_BODY:
-            self._items.append(events)
-            self._items_size += len(events)
         self._output.add(events)
         return events
 
@@ -207,23 +199,26 @@ class NativeStream:
             self.error = failed_by(Raw(data))
             return b""
         if not json.is_null(fields.get("response")):
-            response = json.split_object(bytes(fields["response"]))
-            self._learn(response, disguise)
-            if kind == "response.failed":
-                self.error = failed_by(response.get("error"))
-                return b""
-            data = json.on_one_line(json.encode({**revealed(fields, disguise), "response": self._response}))
+            response = self._learn(json.split_object(bytes(fields["response"])), disguise)
+            data = json.on_one_line(json.encode({**revealed(fields, disguise), "response": response}))
+        if kind == "response.failed":
+            self.error = failed_by(self._response.get("error"))
+            return b""
         self.all_finished = kind in _ENDINGS
-        self.committed = self.committed or self.all_finished or kind.endswith(_OUTPUT)
+        says = kind.endswith(_OUTPUT) and fields.get("delta") != _EMPTY
+        self.committed = self.committed or self.all_finished or says
         written = (b"" if name is None else b"event: %b\n" % name[1]) + b"data: %b\n\n" % data
         return self._handed(written)
 
-    def _learn(self, response: RawObject, disguise: Disguise | None) -> None:
+    def _learn(self, response: RawObject, disguise: Disguise | None) -> RawObject:
+        """Take note of what the provider tells of the response; return it as the client gets it."""
         usage = self._plan.usage_in(response)
         if usage is not None:
             self._reported = usage
         self.upstream_id = self.upstream_id or valid_id(response.get("id"))
-        self._response = self._plan.dress(response, disguise)
+        dressed = self._plan.dress(response, disguise)
+        self._response = {**self._response, **dressed}
+        return dressed
 
     def _done(self) -> bytes:
         if not self.all_finished:
@@ -236,9 +231,9 @@ class NativeStream:
 
 def _is_plain(events: bytes) -> bool:
     """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon."""
-    if _DELTA.fullmatch(events) is None and (
+    if _DELTAS.fullmatch(events) is None and (
         _CLEAN.fullmatch(events) is None
-        or b'"response"' in events
+        or _LIFECYCLE.search(events) is not None
         or b"event: error\n" in events
         or not is_quiet(events)
     ):

@@ -37,7 +37,7 @@ class ResponseEvents:
     """One response. What each method returns goes to the client at once; `size` grows with what has to be kept."""
 
     __slots__ = (
-        "_begun", "_believed", "_call_ids", "_calls", "_finish", "_new_id", "_newest", "_open", "_output", "_reasoning",
+        "_begun", "_believed", "_call_ids", "_calls", "_finish", "_new_id", "_open", "_output", "_reasoning",
         "_sequence", "_shape", "_spoke", "_texts", "_unsettled", "size",
     )  # fmt: skip
 
@@ -56,7 +56,6 @@ class ResponseEvents:
         self._texts: OpenTexts | None = None
         self._calls: dict[int, OpenCall] = {}
         self._call_ids: set[bytes] = set()
-        self._newest: OpenCall | None = None
         self._unsettled: OpenCall | None = None
         self._spoke = False
         self._finish: str | None = None
@@ -144,7 +143,7 @@ class ResponseEvents:
 
     def _call(self, call: Call) -> bytes:
         opening = b""
-        opened = self._find(call)
+        opened = self._calls.get(call.index)
         if opened is None:
             if not (call.id or call.name or call.arguments):
                 return b""
@@ -153,24 +152,14 @@ class ResponseEvents:
             return opening
         return opening + self._argue(opened, call.arguments)
 
-    def _find(self, call: Call) -> OpenCall | None:
-        """Return the call that this is a piece of; None if it begins another one."""
-        if call.index is not None:
-            return self._calls.get(call.index)
-        newest = self._newest
-        if newest is None or (call.id != newest.told_id if call.id else call.name):
-            return None
-        return newest
-
     def _open_call(self, call: Call) -> tuple[bytes, OpenCall]:
         out = self._close_texts() + self._settle()
         # Clients find a call by its id, so that one which came twice can name no more than the first.
         call_id = call.id if call.id and call.id not in self._call_ids else b"call_" + self._new_id().encode()
         self._call_ids.add(call_id)
         item_id = f"fc_{self._new_id()}"
-        opened = OpenCall(item_id, len(self._output), call_id=call_id, told_id=call.id, name=call.name)
-        self._calls[len(self._calls) if call.index is None else call.index] = opened
-        self._newest = self._unsettled = opened
+        opened = OpenCall(item_id, len(self._output), call_id=call_id, name=call.name)
+        self._calls[call.index] = self._unsettled = opened
         self._spoke = True
         return out + self._added(opened), opened
 

@@ -13,6 +13,7 @@ from proxy.wire import json
 from proxy.wire.json import Malformed
 from proxy.wire.response_object import Status, TextKind, call_item, message_item, reasoning_item, text_part
 
+_DIGITS: Final = tuple("-0123456789")
 _anything: Final = msgspec.json.Decoder(Raw)
 
 
@@ -71,14 +72,13 @@ class OpenTexts:
 class OpenCall:
     """A function call; pieces of it may come in turn with those of other calls."""
 
-    __slots__ = ("behind", "call_id", "head", "item_id", "name", "output_index", "pieces", "told_id")
+    __slots__ = ("behind", "call_id", "head", "item_id", "name", "output_index", "pieces")
 
-    def __init__(self, item_id: str, output_index: int, *, call_id: bytes, told_id: bytes, name: bytes) -> None:
-        """Begin without arguments; `told_id` is the provider's word for it, `call_id` the client's."""
+    def __init__(self, item_id: str, output_index: int, *, call_id: bytes, name: bytes) -> None:
+        """Begin without arguments."""
         self.item_id = item_id
         self.output_index = output_index
         self.call_id = call_id
-        self.told_id = told_id
         self.name = name
         self.head = _delta_head("response.function_call_arguments")
         self.behind = _delta_place({"item_id": item_id, "output_index": output_index})
@@ -93,10 +93,10 @@ class OpenCall:
         return call_item(self.item_id, status, self.call_id, self.name, self.arguments())
 
     def is_complete(self) -> bool:
-        """Tell whether the arguments are a whole object or list already; of a number nobody could tell."""
+        """Tell whether the arguments are a whole value already; of a number nobody could tell."""
         try:
             arguments = json.text_of(Raw(b'"%b"' % self.arguments())) or ""
-            if arguments.lstrip()[:1] in {"{", "["}:
+            if not arguments.lstrip().startswith(_DIGITS):
                 _anything.decode(arguments)
                 return True
         except (Malformed, msgspec.DecodeError, RecursionError):

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from proxy.errors import invalid_request
+from proxy.errors import Refusal, invalid_request
 from proxy.wire import json
 from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request
 from proxy.wire.json import Disguise, Malformed, RawObject
@@ -50,7 +50,13 @@ class ResponseRequest(Struct, frozen=True):
 
     @property
     def echo(self) -> ResponseEcho:
-        """What every answer repeats of a request that `as_chat` has taken."""
+        """What every answer repeats of the request: of one that `as_chat` would refuse, its metadata alone."""
+        try:
+            return self._echo()
+        except Refusal:
+            return ResponseEcho() if self.metadata is None else ResponseEcho(metadata=Raw(self.metadata))
+
+    def _echo(self) -> ResponseEcho:
         fields = self.fields
         said = {name: fields[name] for name in _ECHOED if given(fields, name) is not None}
         text, tools, reasoning = (given(fields, name) for name in ("text", "tools", "reasoning"))
@@ -127,6 +133,12 @@ def native_body(request: ResponseRequest, upstream_model: str, dialect: Dialect)
     return request.disguise.take_off(body) if request.disguise else body
 
 
+def dropped_natively(request: ResponseRequest) -> tuple[str, ...]:
+    """Name the fields that no provider is sent, not even one that speaks this API."""
+    given = request.fields.items()
+    return tuple(name for name, value in given if name in DROPPED and name not in _NATIVE and not json.is_null(value))
+
+
 def native_stand_in(request: ResponseRequest) -> ChatRequest:
     """Return what limits and estimates have to know of a request that is passed on untranslated; it is never sent."""
     fields = request.fields
@@ -137,10 +149,7 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
     prompt = {"messages": Raw(json.encode(conversation.messages()))}
     if "tools" in fields:
         prompt["tools"] = fields["tools"]
-    ignored = tuple(
-        name for name, value in fields.items() if name in DROPPED and name not in _NATIVE and not json.is_null(value)
-    )
-    return msgspec.structs.replace(request.shared, fields=prompt, ignored=ignored)
+    return msgspec.structs.replace(request.shared, fields=prompt)
 
 
 def _read_shared(fields: RawObject) -> ChatRequest:

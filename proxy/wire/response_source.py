@@ -14,12 +14,14 @@ from proxy.wire import json
 from proxy.wire.json import Disguise, Malformed, RawObject
 
 _NOTHING: Final = Raw(b"null")
+_OF_OLD: Final = -1
+"""The number of the one call that the older form can hold; all others have been numbered before they come here."""
 
 
 class Call(Struct, frozen=True):
-    """A tool call, or a piece of one; `index` says which of the answer's calls it is, if the provider does."""
+    """A tool call, or a piece of one; `index` says which of the answer's calls it is."""
 
-    index: int | None
+    index: int
     id: bytes
     name: bytes
     arguments: bytes
@@ -45,7 +47,7 @@ class _Function(Struct):
 
 
 class _Call(Struct):
-    index: int | None = None
+    index: int = _OF_OLD
     id: Raw = _NOTHING
     function: _Function | None = None
 

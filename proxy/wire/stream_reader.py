@@ -8,6 +8,8 @@ from typing import Final
 from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
+MAX_JSON: Final = 64 * 1024 * 1024
+"""How much of one whole JSON body is taken where a stream was asked for."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 

@@ -43,7 +43,7 @@ def library(gateway, key):
         yield client
 
 
-def test_a_response_is_a_chat_completion_to_its_provider(gateway, provider, key):
+def test_f1_1_a_response_is_a_chat_completion_to_its_provider(gateway, provider, key):
     provider.on("main", whole("Good day.", usage(12, 4, cached=8)))
     answer = asked(gateway, key, instructions="Be kind.", max_output_tokens=50)
     body = answer.json
@@ -124,7 +124,7 @@ def reasoned(words: list[str], thoughts: list[str]) -> list[bytes]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_reasoning_is_an_item_of_its_own_unless_it_was_asked_for(gateway, provider, key, stream):
+def test_f4_2_reasoning_is_an_item_of_its_own_unless_it_was_asked_for(gateway, provider, key, stream):
     provider.on(
         "main",
         streaming(reasoned(["42."], ["6 times", " 7"]))
@@ -139,7 +139,7 @@ def test_reasoning_is_an_item_of_its_own_unless_it_was_asked_for(gateway, provid
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_reasoning_is_a_part_of_the_message_where_it_was_asked_for(gateway, provider, key, stream):
+def test_f4_1_reasoning_is_a_part_of_the_message_where_it_was_asked_for(gateway, provider, key, stream):
     provider.on(
         "main",
         streaming(reasoned(["42."], ["6 times", " 7"]))
@@ -155,13 +155,44 @@ def test_reasoning_is_a_part_of_the_message_where_it_was_asked_for(gateway, prov
     ]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [({"reasoning_split": False}, "<think>6 times 7</think>42."), ({"model": "same"}, "42.")],
+    ids=["inline", "raw"],
+)
+def test_f4_2_reasoning_stays_in_the_text_where_that_was_asked_for_and_in_its_field_elsewhere(
+    gateway, provider, key, stream, fields, shown
+):
+    answer = whole("42.", usage(9, 9), model="reasoner", reasoning_content="6 times 7")
+    provider.on("main", streaming(reasoned(["42."], ["6 times", " 7"])) if stream else answer)
+    answer = asked(gateway, key, **{"model": "reasoner", **fields}, stream=stream)
+    body = events_of(answer)[-1][1]["response"] if stream else answer.json
+    assert [part["text"] for part in body["output"][-1]["content"]] == [shown]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_f2_f5_1_what_only_a_server_that_keeps_responses_could_do_is_answered_truly(gateway, provider, key, stream):
+    provider.on("main", talking(["Good day."], usage(12, 4)))
+    said = {"store": True, "truncation": "auto", "metadata": {"a": 1}, "reasoning": {"summary": "auto"}}
+    answer = asked(gateway, key, **said, background=False, previous_response_id=None, stream=stream)
+    responses = [data["response"] for _, data in events_of(answer) if "response" in data] if stream else [answer.json]
+    for response in responses:
+        assert (response["store"], response["truncation"], response["previous_response_id"]) == (
+            *(False, "disabled", None),
+        )
+        assert response["metadata"] == {"a": 1}
+        assert response["reasoning"] == {"effort": None, "summary": None}
+    assert answer.header("x-gateway-ignored-params") == "store,background"
+
+
 def test_a_provider_that_fails_before_the_first_word_is_an_answer_with_a_status(gateway, provider, key):
     provider.on("main", lambda exchange: exchange.answer({"error": {"message": "db-7 broke"}}, 500))
     answer = asked(gateway, key, stream=True)
     assert (answer.status, answer.error["type"]) == (502, "provider_error")
 
 
-def test_a_provider_that_fails_after_the_first_word_fails_the_response(gateway, provider, key):
+def test_b3_3_a_provider_that_fails_after_the_first_word_fails_the_response(gateway, provider, key):
     provider.on("main", streaming([role(), word("Once"), b'data: {"error":{"message":"db-7 broke","code":500}}\n\n']))
     answer = asked(gateway, key, stream=True)
     *_, (error, told), (failed, last) = events_of(answer)
@@ -213,13 +244,20 @@ def test_a_client_that_leaves_closes_the_provider_s_connection_and_is_billed(gat
         ({"model": "nope"}, "model", "model_not_found"),
     ],
 )
-def test_a_bad_request_is_refused_with_its_place(gateway, key, fields, param, code):
+def test_f2_a_bad_request_is_refused_with_its_place(gateway, key, fields, param, code):
     answer = asked(gateway, key, **{"model": "same", **fields})
     assert (answer.status, answer.error["type"]) == (400, "invalid_request_error")
     assert (answer.error["param"], answer.error["code"]) == (param, code)
 
 
-def test_a_response_that_was_never_kept_is_not_found(gateway, key):
+@pytest.mark.parametrize("fields", [{"model": "nope"}, {"previous_response_id": "resp_1"}], ids=str)
+def test_the_log_of_a_refused_request_tells_that_a_stream_was_asked_for(gateway, key, fields):
+    answer = asked(gateway, key, **{"model": "same", "stream": True, **fields})
+    line = gateway.request_line(answer.request_id)
+    assert (line["status"], line["ending"], line["stream"]) == (400, "refused", True)
+
+
+def test_f1_3_a_response_that_was_never_kept_is_not_found(gateway, key):
     with gateway.client() as client:
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
             answer = client.ask(request_bytes(method, f"/v1/responses/resp_1{path}", key=key.secret), method=method)
@@ -227,7 +265,7 @@ def test_a_response_that_was_never_kept_is_not_found(gateway, key):
 
 
 @pytest.mark.parametrize("path", ["input_tokens", "compact"])
-def test_what_is_no_response_is_an_unknown_url(gateway, key, path):
+def test_f1_3_what_is_no_response_is_an_unknown_url(gateway, key, path):
     with gateway.client() as client:
         answer = client.ask(request_bytes("POST", f"/v1/responses/{path}", b"{}", key=key.secret))
     assert (answer.status, answer.error["code"]) == (404, "unknown_url")
@@ -272,7 +310,7 @@ NATIVE_EVENTS = [
 ]
 
 
-def test_a_native_provider_gets_the_request_as_it_came(gateway, provider, key):
+def test_f1_2_a_native_provider_gets_the_request_as_it_came(gateway, provider, key):
     provider.on("native", lambda exchange: exchange.answer(NATIVE))
     answer = asked(gateway, key, "native", previous_response_id="resp_0", store=True, metadata={"a": 1}, priority=3)
     assert provider.only().path.endswith("/v1/responses")
@@ -288,7 +326,7 @@ def test_a_native_provider_gets_the_request_as_it_came(gateway, provider, key):
     assert line["upstream_id"] == "resp_theirs"
 
 
-def test_a_native_stream_keeps_its_events(gateway, provider, key):
+def test_f1_2_a_native_stream_keeps_its_events(gateway, provider, key):
     provider.on("native", streaming(NATIVE_EVENTS))
     answer = asked(gateway, key, "native", stream=True)
     expected = b"".join(NATIVE_EVENTS).replace(b'"native-upstream"', b'"native"') + DONE
@@ -306,18 +344,39 @@ def test_a_native_stream_that_breaks_off_fails(gateway, provider, key):
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_split": True}, {"messages": [{"role": "user", "content": "Hi."}]}])
-def test_what_is_this_gateway_s_own_is_translated_for_a_native_provider_too(gateway, provider, key, fields):
+def test_f1_2_what_is_this_gateway_s_own_is_translated_for_a_native_provider_too(gateway, provider, key, fields):
     provider.on("native", lambda exchange: exchange.answer(completion("Good day.", usage(12, 4), "native-upstream")))
     answer = asked(gateway, key, "native", **fields)
     assert provider.only().path.endswith("/chat/completions")
     assert answer.json["output"][-1]["content"][-1]["text"] == "Good day."
 
 
-def test_what_cannot_be_translated_goes_to_a_native_provider_alone(gateway, provider, key):
+def test_f1_2_what_cannot_be_translated_goes_to_a_native_provider_alone(gateway, provider, key):
     provider.on("native", lambda exchange: exchange.answer(NATIVE))
     answer = asked(gateway, key, "chat-or-native", previous_response_id="resp_0")
     assert answer.status == 200
     assert [exchange.path.split("/")[1] for exchange in provider.asked()] == ["native"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a5_8_what_is_named_as_dropped_is_what_the_target_that_answered_was_not_sent(gateway, provider, key, stream):
+    search, dropped = {"type": "web_search"}, "x-gateway-ignored-params"
+    native = streaming(NATIVE_EVENTS) if stream else lambda exchange: exchange.answer(NATIVE)
+    provider.on("native", native, lambda exchange: exchange.answer({"error": {"message": "no"}}, 500))
+    provider.on("main", talking(["Good day."], usage(12, 4)))
+    fields = {"tools": [WEATHER, search], "store": True, "service_tier": "flex", "stream": stream}
+    assert asked(gateway, key, "native-or-chat", **fields).header(dropped) == "service_tier"
+    assert provider.only().json["tools"] == [WEATHER, search]
+    assert asked(gateway, key, "native-or-chat", **fields).header(dropped) == "store,service_tier,tools[1]"
+
+
+def test_a5_8_a_request_that_failed_is_told_what_the_last_target_was_not_sent(gateway, provider, key):
+    for name in ("native", "main"):
+        provider.on(name, lambda exchange: exchange.answer({"error": {"message": "no"}}, 500))
+    answer = asked(gateway, key, "native-or-chat", tools=[WEATHER, {"type": "mcp"}])
+    assert (answer.status, answer.header("x-gateway-ignored-params")) == (502, "tools[1]")
+    answer = asked(gateway, key, "chat-or-native", tools=[WEATHER, {"type": "mcp"}])
+    assert (answer.status, answer.header("x-gateway-ignored-params")) == (502, None)
 
 
 def test_failover_from_a_native_provider_to_one_that_speaks_chat(gateway, provider, key):

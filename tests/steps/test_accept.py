@@ -124,6 +124,16 @@ async def test_a_model_that_does_not_exist_is_not_found_rather_than_forbidden():
     assert (await fault_of(body(model="nope"), models=frozenset())).code == "model_not_found"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refusal_remembers_whether_a_stream_was_asked_for(stream):
+    with pytest.raises(Refusal) as refused:
+        await accepted(body(model="nope", stream=stream))
+    assert refused.value.stream is stream
+    with pytest.raises(Refusal) as refused:
+        await asked(DOES_NOT, previous_response_id="resp_1", stream=stream)
+    assert refused.value.stream is stream
+
+
 # the Responses API
 
 SPEAKS = target("native", provider(native_responses=True))

@@ -136,7 +136,7 @@ class Grammar:
         kind = event["type"]
         assert not self.over
         if self.expected is not None:
-            assert (kind, event.get("output_index")) == self.expected
+            assert (kind, event.get("output_index")) == self.expected or kind == "error"
             self.expected = None
         if self.error is not None:
             assert kind == "response.failed"

@@ -74,6 +74,16 @@ def test_f4_2_reasoning_as_an_item_before_the_message():
     assert item["content"][0]["text"] == "Hi"
 
 
+@pytest.mark.parametrize("separate", [True, False])
+def test_f5_2_every_output_text_has_its_lists(separate: bool):
+    items = output({"reasoning": "Hm", "content": "Hi", "refusal": "No"}, separate=separate)
+    message = items[-1]
+    assert list(message) == ["id", "type", "status", "role", "content"]
+    assert message["id"].startswith("msg_")
+    texts = [part for part in message["content"] if part["type"] == "output_text"]
+    assert texts == [{"type": "output_text", "text": "Hi", "annotations": [], "logprobs": []}]
+
+
 def test_f5_3_calls_keep_their_ids_and_their_arguments():
     calls = [called("f", '{"a": 1}', id="call_a"), called("g", "", id="call_b")]
     assert output({"content": None, "tool_calls": calls}, "tool_calls") == [
@@ -135,7 +145,7 @@ def test_f6_9_a_refusal_is_a_part_of_its_own():
     assert item["content"] == [{"type": "refusal", "refusal": "No."}]
 
 
-def test_log_probabilities_of_the_text_stand_in_its_part():
+def test_f5_2_log_probabilities_of_the_text_stand_in_its_part():
     entry = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": []}
     (item,) = output({"content": "Hi"}, logprobs={"content": [entry], "refusal": None})
     assert item["content"][0]["logprobs"] == [entry]

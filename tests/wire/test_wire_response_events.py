@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
-from response_reading import DONE, REQUEST, Grammar, counted, parse, read, said_by, shape, whole
+from response_reading import DONE, REQUEST, TERMINAL, Grammar, counted, parse, read, said_by, shape, whole
 
 from proxy.errors import ErrorType, Fault
 from proxy.usage import Usage
@@ -38,7 +38,7 @@ def kinds(out: bytes) -> list[str]:
     return [event["type"].removeprefix("response.") for event in parse(out)]
 
 
-def call(index: int | None = None, name: str | None = None, arguments: str | None = None, ident: str | None = None):
+def call(index: int, name: str | None = None, arguments: str | None = None, ident: str | None = None):
     told = {"index": index, "id": ident}
     function = {key: value for key, value in {"name": name, "arguments": arguments}.items() if value is not None}
     return {"tool_calls": [{**{key: value for key, value in told.items() if value is not None}, "function": function}]}
@@ -62,6 +62,18 @@ def test_f5_3_a_call_without_an_id_gets_one():
     (item,) = read(play(call(0, "f", "{}")))["output"]
     assert item["call_id"].startswith("call_")
     assert item["call_id"] != item["id"]
+
+
+def test_f6_3_items_are_numbered_as_they_are_added_and_keep_what_they_are():
+    out = play({"reasoning": "a"}, {"content": "b"}, call(0, "f", "{"), call(1, "g", "{}"), {"content": "c"})
+    items = [event for event in parse(out) if event["type"].startswith("response.output_item.")]
+    added = {one["output_index"]: one["item"] for one in items if one["type"].endswith("added")}
+    done = {one["output_index"]: one["item"] for one in items if one["type"].endswith("done")}
+    assert list(added) == sorted(done) == [0, 1, 2, 3, 4]
+    for index, item in added.items():
+        assert {name: item.get(name) for name in ("id", "type", "call_id")} == {
+            name: done[index].get(name) for name in ("id", "type", "call_id")
+        }
 
 
 def test_f6_3_a_call_id_that_comes_twice_names_only_the_first():
@@ -96,6 +108,23 @@ def test_f5_4_a_call_alone_is_just_the_call(separate: bool):
     assert [item["type"] for item in response["output"]] == ["reasoning" if separate else "message", "function_call"]
 
 
+@pytest.mark.parametrize("finish", [*FINISHES, None])
+def test_f6_10_one_event_ends_it_and_has_the_items_as_they_were_done(finish: str | None):
+    events = parse(play({"reasoning": "a"}, {"content": "b"}, call(0, "f", "{}"), finish=finish))
+    ends = [event for event in events if event["type"] in TERMINAL]
+    assert ends == events[-1:]
+    assert ends[0]["response"]["usage"]["total_tokens"] == 8
+    done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
+    assert ends[0]["response"]["output"] == done
+
+
+@pytest.mark.parametrize("delta", [{}, {"content": ""}, {"reasoning": ""}, {"refusal": ""}, {"tool_calls": []}])
+def test_f6_11_what_has_no_delta_is_opened_and_closed_all_the_same(delta: dict):
+    assert kinds(play(delta))[2:-1] == [
+        *("output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done")
+    ]
+
+
 def test_f5_6_what_was_cut_off_before_it_began_is_an_empty_output():
     response = read(play(finish="length"))
     assert (response["status"], response["output"]) == ("incomplete", [])
@@ -120,6 +149,44 @@ def test_f5_6_the_first_finish_reason_stands():
     out = events.begin() + say(events, {"content": "a"}) + say(events, {}, "length") + say(events, {}, "stop")
     response = read(out + events.end(USAGE) + DONE)
     assert response["status"] == "incomplete"
+
+
+def test_f6_4_a_message_opens_says_and_closes_each_part_in_turn():
+    out = play({"content": "a"}, {"content": "b"}, {"refusal": "c"})
+    assert kinds(out)[2:-1] == [
+        "output_item.added",
+        *("content_part.added", "output_text.delta", "output_text.delta", "output_text.done", "content_part.done"),
+        *("content_part.added", "refusal.delta", "refusal.done", "content_part.done"),
+        "output_item.done",
+    ]
+    events = parse(out)
+    assert (events[2]["item"]["status"], events[2]["item"]["content"]) == ("in_progress", [])
+    assert [event["content_index"] for event in events if "content_index" in event] == [0] * 5 + [1] * 4
+    assert [event["logprobs"] for event in events if event["type"].startswith("response.output_text.")] == [[], [], []]
+
+
+def test_f6_5_reasoning_is_closed_before_the_message_is_added():
+    out = play({"reasoning": "a"}, {"reasoning": "b"}, {"content": "c"})
+    assert kinds(out)[2:9] == [
+        *("output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta"),
+        *("reasoning_text.done", "content_part.done", "output_item.done"),
+    ]
+    added, part = parse(out)[2:4]
+    assert (added["item"]["summary"], added["item"]["content"]) == ([], [])
+    assert part["part"] == {"type": "reasoning_text", "text": ""}
+
+
+def test_f6_6_reasoning_in_the_message_is_its_first_part():
+    out = play({"reasoning": "a"}, {"content": "b"}, separate=False)
+    assert kinds(out)[2:-1] == [
+        "output_item.added",
+        *("content_part.added", "reasoning_text.delta", "reasoning_text.done", "content_part.done"),
+        *("content_part.added", "output_text.delta", "output_text.done", "content_part.done"),
+        "output_item.done",
+    ]
+    events = parse(out)
+    assert {event["item_id"] for event in events if "item_id" in event} == {events[2]["item"]["id"]}
+    assert events[3]["part"] == {"type": "reasoning", "text": ""}
 
 
 def test_f6_7_the_first_piece_of_a_call_closes_the_text_and_a_text_behind_calls_is_a_new_message():
@@ -150,23 +217,19 @@ def test_f6_7_arguments_of_which_more_may_come_are_not_taken_for_whole(sent: str
     assert calls_in(read(out)) == [("f", sent + more), ("g", "{}")]
 
 
+@pytest.mark.parametrize("arguments", ['{"a":1}', " [1]\n", '"a"', "true", "null"])
+def test_f6_7_a_call_whose_arguments_are_whole_is_closed_as_the_next_begins(arguments: str):
+    out = play(call(0, "f", arguments), call(1, "g", "{}"))
+    assert kinds(out)[2:7] == [
+        *("output_item.added", "function_call_arguments.delta", "function_call_arguments.done"),
+        *("output_item.done", "output_item.added"),
+    ]
+    assert calls_in(read(out)) == [("f", arguments), ("g", "{}")]
+
+
 def test_f6_7_what_follows_whole_arguments_of_a_closed_call_is_nothing():
     out = play(call(0, "f", "{}"), call(1, "g", "{}"), call(0, arguments="\n"))
     assert calls_in(read(out)) == [("f", "{}"), ("g", "{}")]
-
-
-def test_f6_8_without_an_index_a_new_id_begins_the_next_call():
-    out = play(call(None, "f", '{"a":', "c1"), call(None, None, "1}", "c1"), call(None, None, "{}", "c2"))
-    assert calls_in(read(out)) == [("f", '{"a":1}'), ("", "{}")]
-
-
-def test_f6_8_without_an_index_a_name_begins_the_next_call_and_all_else_continues_the_last():
-    out = play(call(None, "f", '{"a":'), call(None, None, "1}"), call(None, "f", "{}"))
-    assert calls_in(read(out)) == [("f", '{"a":1}'), ("f", "{}")]
-
-
-def test_f6_8_a_call_that_gets_its_index_late_is_still_the_same():
-    assert calls_in(read(play(call(None, "f", '{"a":', "c1"), call(0, None, "1}")))) == [("f", '{"a":1}')]
 
 
 def test_a_piece_of_a_call_that_says_nothing_begins_none():
@@ -231,14 +294,14 @@ def test_d4_3_reasoning_that_stands_in_two_places_is_said_once():
         assert said_by(read(play(*deltas)), "reasoning_text") == "a"
 
 
-def test_what_comes_behind_the_end_of_a_choice_still_comes_in_order():
+def test_f6_7_what_comes_behind_the_end_of_a_choice_still_comes_in_order():
     events = ResponseEvents(shape(), counted())
     out = events.begin() + say(events, {"content": "a"}, "stop") + say(events, {"content": "b"})
     response = read(out + events.end(USAGE) + DONE)
     assert items_in(response) == [("message", "completed")] * 2
 
 
-def test_a_stream_that_fails_before_it_began_begins_first():
+def test_f6_2_a_stream_that_fails_before_it_began_begins_first():
     events = ResponseEvents(shape(), counted())
     assert [event["type"] for event in parse(events.fail(FAULT, REQUEST, None) + DONE)] == [
         "response.created",
@@ -257,7 +320,7 @@ def test_a_failure_of_the_gateway_s_own_is_called_so():
 
 def steps(letters: str) -> st.SearchStrategy[list[tuple[dict, str | None]]]:
     text = st.text(letters, max_size=4)
-    index, ident = st.none() | st.integers(0, 3), st.none() | st.sampled_from(["", "c0", "c1", "c2"])
+    index, ident = st.integers(0, 3), st.none() | st.sampled_from(["", "c0", "c1", "c2"])
     delta = st.one_of(
         st.fixed_dictionaries({"content": text}),
         st.fixed_dictionaries({"reasoning": text}),

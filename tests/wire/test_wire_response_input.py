@@ -36,14 +36,14 @@ def with_content(content: object, role: str = "user") -> Any:
     return message["content"]
 
 
-def test_a_string_is_a_message_of_the_user():
+def test_f2_a_string_is_a_message_of_the_user():
     assert json.loads(sent(body(input="Hello")))["messages"] == [{"role": "user", "content": "Hello"}]
     assert json.loads(sent(body(input="")))["messages"] == [{"role": "user", "content": ""}]
 
 
 @pytest.mark.parametrize("role", ["user", "system", "developer", "assistant"])
 @pytest.mark.parametrize("kind", [{}, {"type": "message"}, {"type": None}])
-def test_a_message_keeps_its_role_with_or_without_a_type(role: str, kind: dict):
+def test_f2_1_a_message_keeps_its_role_with_or_without_a_type(role: str, kind: dict):
     item = {"role": role, "content": "x", "id": "msg_1", "status": "completed", **kind}
     assert messages(USER, item)[-1] == {"role": role, "content": "x"}
 
@@ -87,12 +87,12 @@ def test_a_message_keeps_its_role_with_or_without_a_type(role: str, kind: dict):
     ],
     ids=json.dumps,
 )
-def test_content_takes_the_form_that_chat_has_for_it(content: object, wanted: object):
+def test_f2_1_content_takes_the_form_that_chat_has_for_it(content: object, wanted: object):
     assert with_content(content) == wanted
     assert with_content(content, "assistant") == wanted
 
 
-def test_calls_join_the_text_before_them_and_one_another():
+def test_f2_1_calls_join_the_text_before_them_and_one_another():
     assert messages(USER, said("Let me see."), CALL, CALL2, RESULT, RESULT2, said("7 and 8.")) == [
         USER,
         {"role": "assistant", "content": "Let me see.", "tool_calls": [CALLED, CALLED2]},
@@ -102,7 +102,7 @@ def test_calls_join_the_text_before_them_and_one_another():
     ]
 
 
-def test_calls_without_text_make_a_message_without_content():
+def test_f2_1_calls_without_text_make_a_message_without_content():
     assert messages(USER, CALL, RESULT, CALL2, RESULT2) == [
         USER,
         {"role": "assistant", "content": None, "tool_calls": [CALLED]},
@@ -112,7 +112,7 @@ def test_calls_without_text_make_a_message_without_content():
     ]
 
 
-def test_text_between_calls_and_their_results_joins_the_calls():
+def test_f2_1_text_between_calls_and_their_results_joins_the_calls():
     """A provider refuses a result that does not follow the message with its call."""
     text = [{"type": "text", "text": "One."}, {"type": "text", "text": "Two."}]
     assert messages(USER, said("One."), CALL, said("Two."), CALL2, RESULT, RESULT2) == [
@@ -123,11 +123,11 @@ def test_text_between_calls_and_their_results_joins_the_calls():
     ]
 
 
-def test_two_answers_in_a_row_stay_two_messages():
+def test_f2_1_two_answers_in_a_row_stay_two_messages():
     assert [message["content"] for message in messages(said("a"), said("b"))] == ["a", "b"]
 
 
-def test_what_is_left_out_between_two_calls_does_not_part_them():
+def test_f2_1_what_is_left_out_between_two_calls_does_not_part_them():
     _, turn, _, _ = messages(USER, CALL, {"type": "web_search_call", "id": "ws"}, CALL2, RESULT, RESULT2)
     assert turn["tool_calls"] == [CALLED, CALLED2]
 
@@ -135,7 +135,7 @@ def test_what_is_left_out_between_two_calls_does_not_part_them():
 @pytest.mark.parametrize(
     "arguments", [r'"{\"a\":  1.0, \"b\":\"\\u00e9\\ud83d\"}"', '"not json"', '""', r'"\u00e9é\/"']
 )
-def test_arguments_leave_as_the_bytes_that_came(arguments: str):
+def test_f2_1_arguments_leave_as_the_bytes_that_came(arguments: str):
     field = f'"arguments":{arguments}'
     item = '{"type":"function_call","call_id":"c","name":"f",' + field + "}"
     assert field.encode() in sent(('{"model":"m","input":[' + item + "]}").encode())
@@ -165,13 +165,13 @@ def test_arguments_leave_as_the_bytes_that_came(arguments: str):
     ids=json.dumps,
 )
 @pytest.mark.parametrize("kind", ["function_call_output", "custom_tool_call_output"])
-def test_a_result_is_a_message_of_the_tool(kind: str, output: object, wanted: object):
+def test_f2_1_a_result_is_a_message_of_the_tool(kind: str, output: object, wanted: object):
     items = messages(USER, CALL, {"type": kind, "call_id": "c1", "output": output})
     assert items[-1] == {"role": "tool", "content": wanted, "tool_call_id": "c1"}
 
 
 @pytest.mark.parametrize("text", ["", "ls -l", 'a"b\\c\n\u00e9\u2028😀', '{"input": 1}', "\ud83d", "\\ud83d"])
-def test_a_custom_tool_s_call_has_its_input_as_the_one_argument(text: str):
+def test_f2_1_a_custom_tool_s_call_has_its_input_as_the_one_argument(text: str):
     item = {"type": "custom_tool_call", "call_id": "c1", "name": "shell", "input": text}
     [_, turn] = messages(USER, item)
     [call] = turn["tool_calls"]
@@ -204,13 +204,13 @@ def thought(content: object = None, summary: object = None, **fields: object) ->
     ids=json.dumps,
 )
 @pytest.mark.parametrize("answer", [said("7."), CALL])
-def test_reasoning_goes_to_the_answer_that_follows_it(item: dict, wanted: str, answer: dict):
+def test_f2_1_reasoning_goes_to_the_answer_that_follows_it(item: dict, wanted: str, answer: dict):
     first, turn = messages(USER, item, answer)
     assert (first, turn["role"], turn["reasoning"]) == (USER, "assistant", wanted)
     assert ignored(input=[USER, item, answer]) == ()
 
 
-def test_the_reasoning_of_one_turn_is_one_string():
+def test_f2_1_the_reasoning_of_one_turn_is_one_string():
     """A model that thinks between its parallel calls still made one message."""
     again = THOUGHT | {"content": [{"type": "reasoning_text", "text": "And?"}]}
     assert messages(USER, THOUGHT, said("Wait."), again, CALL, THOUGHT, CALL2, RESULT, RESULT2)[1] == {
@@ -222,7 +222,7 @@ def test_the_reasoning_of_one_turn_is_one_string():
 
 
 @pytest.mark.parametrize("kind", ["reasoning", "reasoning_text"])
-def test_reasoning_in_an_answer_s_content_is_never_content(kind: str):
+def test_f2_1_reasoning_in_an_answer_s_content_is_never_content(kind: str):
     part = {"type": kind, "text": "Hm."}
     assert messages(USER, said("7.", part))[1] == {"role": "assistant", "reasoning": "Hm.", "content": "7."}
     assert messages(USER, {"role": "assistant", "content": [part]})[1]["content"] == ""
@@ -239,19 +239,19 @@ def test_reasoning_in_an_answer_s_content_is_never_content(kind: str):
         {"type": "reasoning", "content": [{"type": "reasoning_text", "text": ""}]},
     ],
 )
-def test_reasoning_that_nobody_can_read_is_left_out_and_named(item: dict):
+def test_f2_1_reasoning_that_nobody_can_read_is_left_out_and_named(item: dict):
     assert messages(USER, item, CALL)[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
     assert ignored(input=[USER, item, CALL]) == ("input[1]",)
 
 
 @pytest.mark.parametrize("after", [USER, RESULT, {"role": "developer", "content": "x"}, None])
-def test_reasoning_whose_answer_never_came_is_not_given_to_another(after: dict | None):
+def test_f2_1_reasoning_whose_answer_never_came_is_not_given_to_another(after: dict | None):
     items = [USER, THOUGHT, *([] if after is None else [after]), said("7.")][: 2 if after is None else 4]
     assert not any("reasoning" in message for message in messages(*items))
     assert ignored(input=items) == ("input[1]",)
 
 
-def test_a_thought_in_what_the_model_is_told_is_left_out_and_named():
+def test_f2_1_a_thought_in_what_the_model_is_told_is_left_out_and_named():
     part = {"type": "reasoning", "text": "Hm."}
     items = [
         {"role": "user", "content": [{"type": "input_text", "text": "x"}, part]},
@@ -271,33 +271,33 @@ HOSTED = [
 
 
 @pytest.mark.parametrize("kind", HOSTED)
-def test_items_of_a_provider_s_own_tools_and_unknown_ones_are_left_out_and_named(kind: str):
+def test_f2_1_items_of_a_provider_s_own_tools_and_unknown_ones_are_left_out_and_named(kind: str):
     item = {"type": kind, "role": "user", "content": "x", "output": [5], "arguments": {}}
     assert messages(item, USER, item) == [USER]
     assert ignored(input=[item, USER, item], instructions=[item]) == ("instructions[0]", "input[0]", "input[2]")
 
 
-def test_instructions_come_first():
+def test_f2_instructions_come_first():
     assert messages(USER, instructions="Be brief.") == [{"role": "system", "content": "Be brief."}, USER]
     assert messages(USER, instructions=None) == [USER]
     assert messages(USER, instructions=[]) == [USER]
 
 
-def test_instructions_of_several_items_come_first_in_their_order():
+def test_f2_instructions_of_several_items_come_first_in_their_order():
     items = [{"role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]}, said("Yes.")]
     roles = [message["role"] for message in messages(USER, instructions=items)]
     assert roles == ["developer", "assistant", "user"]
 
 
 @pytest.mark.parametrize("instructions", ["Be brief.", [{"role": "system", "content": "Be brief."}]])
-def test_instructions_come_before_messages_too(instructions: object):
+def test_f2_instructions_come_before_messages_too(instructions: object):
     own = b'[ {"content":"x", "role":"user","odd":1.0} ]'
     head = json.dumps({"model": "m", "instructions": instructions}).encode()[:-1]
     out = sent(head + b',"messages":' + own + b"}")
     assert b'"messages":[{"role":"system","content":"Be brief."},{"content":"x", "role":"user","odd":1.0}]' in out
 
 
-def test_messages_leave_as_the_bytes_that_came():
+def test_f2_messages_leave_as_the_bytes_that_came():
     own = rb'[ {"content": "caf\u00e9 \ud83d", "role":"user","x":1.0, "reasoning":5} ]'
     assert b'"messages":' + own in sent(b'{"model":"m","messages":' + own + b"}")
 
@@ -372,7 +372,7 @@ def test_messages_leave_as_the_bytes_that_came():
     ],
     ids=json.dumps,
 )  # fmt: skip
-def test_what_is_wrong_is_named_by_its_place(items: object, param: str, code: str):
+def test_f2_1_what_is_wrong_is_named_by_its_place(items: object, param: str, code: str):
     assert refused(body(input=items)) == (param, code)
     if param != "input":
         in_instructions = param.replace("input", "instructions", 1)
@@ -380,7 +380,7 @@ def test_what_is_wrong_is_named_by_its_place(items: object, param: str, code: st
 
 
 @pytest.mark.parametrize("instructions", [5, {}, True])
-def test_instructions_are_a_string_or_items(instructions: object):
+def test_f2_instructions_are_a_string_or_items(instructions: object):
     assert refused(body(instructions=instructions)) == ("instructions", "invalid_value")
 
 
@@ -393,7 +393,7 @@ def test_instructions_are_a_string_or_items(instructions: object):
         ([USER, {"role": "tool", "content": "x"}], "messages[1].tool_call_id"),
     ],
 )
-def test_a_place_in_messages_is_counted_as_the_client_counts(own: object, param: str, instructions: object):
+def test_f2_a_place_in_messages_is_counted_as_the_client_counts(own: object, param: str, instructions: object):
     request = json.dumps({"model": "m", "messages": own, "instructions": instructions}).encode()
     assert refused(request)[0] == param
 

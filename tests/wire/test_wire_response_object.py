@@ -139,7 +139,7 @@ def test_b3_3_an_error_event_has_the_flat_and_the_nested_form():
     )
 
 
-def test_an_error_that_is_the_client_s_names_its_parameter_and_no_request():
+def test_b3_3_an_error_that_is_the_client_s_names_its_parameter_and_no_request():
     data = json.loads(error_event(CLIENTS, REQUEST, 0).split(b"data: ")[1])
     assert (data["message"], data["param"], data["error"]["type"]) == ("`x` is wrong.", "x", "invalid_request_error")
 

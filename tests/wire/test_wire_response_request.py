@@ -9,12 +9,19 @@ import pytest
 from asking import FUNCTION, body, chat, passed_on, provider, refused, sent
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from proxy.errors import Refusal
 from proxy.wire import json as wire_json
 from proxy.wire.chat_request import MAX_METADATA, dialect_of, upstream_body
 from proxy.wire.response_echo import ResponseEcho
-from proxy.wire.response_request import as_chat, native_body, native_stand_in, read_response_request
+from proxy.wire.response_request import (
+    as_chat,
+    dropped_natively,
+    native_body,
+    native_stand_in,
+    read_response_request,
+)
 
 HELLO = [{"role": "user", "content": "Say hello."}]
 
@@ -27,13 +34,13 @@ HELLO = [{"role": "user", "content": "Say hello."}]
      body().decode().encode("utf-16")],
     ids=lambda given: repr(given[:24]),
 )  # fmt: skip
-def test_a_body_that_is_no_json_object_is_refused_as_such(request_body: bytes):
+def test_d1_1_a_body_that_is_no_json_object_is_refused_as_such(request_body: bytes):
     with pytest.raises(Refusal) as refusal:
         read_response_request(request_body)
     assert (refusal.value.fault.param, refusal.value.fault.code) == (None, "invalid_json")
 
 
-def test_a_hundred_levels_are_taken_and_no_more():
+def test_d1_1_a_hundred_levels_are_taken_and_no_more():
     def nested(levels: int) -> bytes:
         return body()[:-1] + b',"x":' + b"[" * levels + b"]" * levels + b"}"
 
@@ -42,11 +49,11 @@ def test_a_hundred_levels_are_taken_and_no_more():
     assert refused(nested(100)) == (None, "invalid_json")
 
 
-def test_a_byte_order_mark_is_tolerated():
+def test_d1_1_a_byte_order_mark_is_tolerated():
     assert read_response_request(b"\xef\xbb\xbf" + body()).model == "m"
 
 
-def test_of_two_fields_with_one_name_the_last_counts():
+def test_d1_1_of_two_fields_with_one_name_the_last_counts():
     twice = b'{"model":5,"input":[5],"max_output_tokens":"x","stream":1,'
     twice += b'"model":"n","input":"a","max_output_tokens":2,"stream":true}'
     request = read_response_request(twice)
@@ -67,7 +74,7 @@ def test_of_two_fields_with_one_name_the_last_counts():
     ],
     ids=lambda given: given[:60].decode() if isinstance(given, bytes) else str(given),
 )  # fmt: skip
-def test_what_matters_to_every_way_of_serving_it_is_checked_first(request_body: bytes, param: str, code: str):
+def test_f2_what_matters_to_every_way_of_serving_it_is_checked_first(request_body: bytes, param: str, code: str):
     with pytest.raises(Refusal) as refusal:
         read_response_request(request_body)
     assert (refusal.value.fault.param, refusal.value.fault.code) == (param, code)
@@ -110,7 +117,7 @@ def test_a_model_s_name_stream_and_split_are_told():
     ],
     ids=json.dumps,
 )
-def test_only_what_this_gateway_added_has_to_be_translated(fields: dict, may_pass: bool):
+def test_f1_2_only_what_this_gateway_added_has_to_be_translated(fields: dict, may_pass: bool):
     assert read_response_request(body(**fields)).may_pass is may_pass
 
 
@@ -153,7 +160,7 @@ def compact_but_for_metadata(request: bytes) -> bytes:
     return request.replace(b',\n"tool_choice"', b',"tool_choice"').replace(rb',"metadata":{"r":"\ud83d"}', b"")
 
 
-def test_lone_surrogates_are_echoed_as_they_came():
+def test_f5_1_lone_surrogates_are_echoed_as_they_came():
     echo = read_response_request(EVERYWHERE).echo
     assert bytes(echo.instructions) == rb'"i\ud83d"'
     assert bytes(echo.tools) == rb'[{"type":"function","name":"o\ud83d","parameters":{"p\ud83d":1}}]'
@@ -162,7 +169,7 @@ def test_lone_surrogates_are_echoed_as_they_came():
     assert echo.reasoning_effort == "q\N{REPLACEMENT CHARACTER}"
 
 
-def test_what_was_not_said_is_echoed_as_its_default():
+def test_f5_1_what_was_not_said_is_echoed_as_its_default():
     assert read_response_request(body()).echo == ResponseEcho()
     nulls = dict.fromkeys(("instructions", "max_output_tokens", "metadata", "parallel_tool_calls", "reasoning",
                            "temperature", "text", "tool_choice", "tools", "top_p"))  # fmt: skip
@@ -170,7 +177,7 @@ def test_what_was_not_said_is_echoed_as_its_default():
     assert read_response_request(body(text={"verbosity": "low"}, reasoning={"effort": None})).echo == ResponseEcho()
 
 
-def test_what_was_said_is_echoed_as_it_came():
+def test_f5_1_what_was_said_is_echoed_as_it_came():
     request = read_response_request(
         b'{"model":"m","input":"x","instructions":[ {"role":"system","content":"s"}],"max_output_tokens":7,'
         b'"metadata":{"a":1},"parallel_tool_calls":false,"reasoning":{"effort":"low","summary":"auto"},"temperature":0.10,'
@@ -188,7 +195,14 @@ def test_what_was_said_is_echoed_as_it_came():
     assert bytes(echo.tools) == b'[{"type":"function", "name":"f"},{"type":"function","name":"g" }]'
 
 
-def test_tools_that_were_all_taken_are_echoed_as_they_came():
+@pytest.mark.parametrize("field", [{"tools": [5]}, {"tools": "x"}, {"text": 5}, {"reasoning": []}], ids=str)
+def test_of_what_only_its_provider_can_read_no_more_than_metadata_is_echoed(field: dict):
+    echo = read_response_request(body(metadata={"a": 1}, temperature=1, **field)).echo
+    assert echo == ResponseEcho(metadata=Raw(b'{"a": 1}'))
+    assert read_response_request(body(**field)).echo == ResponseEcho()
+
+
+def test_f5_1_tools_that_were_all_taken_are_echoed_as_they_came():
     tools = b'[ {"type":"function", "name":"f"} , {"type":"function","function":{"name":"g"}}]'
     assert bytes(read_response_request(body()[:-1] + b',"tools":' + tools + b"}").echo.tools) == tools
 
@@ -200,20 +214,20 @@ NATIVE = (
 )
 
 
-def test_a_provider_that_speaks_the_same_api_is_sent_the_same_bytes_in_the_same_order():
+def test_f1_2_a_provider_that_speaks_the_same_api_is_sent_the_same_bytes_in_the_same_order():
     assert passed_on(NATIVE) == NATIVE.replace(b'"m"', b'"vendor/name"').replace(b'"background":null,', b"")
 
 
-def test_even_there_a_client_decides_on_no_price_route_or_credentials():
+def test_f1_2_even_there_a_client_decides_on_no_price_route_or_credentials():
     left_out = body(
         service_tier="x", api_base="x", metadata={"a": 1}, reasoning_split=None, messages=None, fallbacks=[]
     )
     assert passed_on(left_out) == b'{"model":"vendor/name","input":"Say hello."}'
-    stand_in = native_stand_in(read_response_request(body(service_tier="x", store=True, api_base="x", n=2)))
-    assert stand_in.ignored == ("service_tier", "api_base")
+    request = read_response_request(body(service_tier="x", store=True, api_base="x", n=2, background=None))
+    assert dropped_natively(request) == ("service_tier", "api_base")
 
 
-def test_a_provider_s_own_wishes_hold_there_too():
+def test_f1_2_a_provider_s_own_wishes_hold_there_too():
     out = json.loads(passed_on(body(top_k=4, a=1), drop_params=["top_k"], extra_body={"a": 2, "b": 3}))
     assert out == {"model": "vendor/name", "input": "Say hello.", "a": 2, "b": 3}
 

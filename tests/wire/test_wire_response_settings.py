@@ -25,7 +25,7 @@ def settings(**fields: object) -> dict:
      b'"max_tokens":7', b'"max_completion_tokens":7',
      b'"logit_bias":{"1":1E2}', b'"stream":false'],
 )  # fmt: skip
-def test_what_chat_knows_and_what_nobody_knows_passes_as_the_bytes_that_came(field: bytes):
+def test_f2_what_chat_knows_and_what_nobody_knows_passes_as_the_bytes_that_came(field: bytes):
     name, _, value = field.partition(b":")
     assert name + b":" + value.strip() in sent(body()[:-1] + b"," + field + b"}")
     assert chat(body()[:-1] + b"," + field + b"}").ignored == ()
@@ -70,12 +70,12 @@ def test_what_chat_knows_and_what_nobody_knows_passes_as_the_bytes_that_came(fie
     ],
     ids=json.dumps,
 )  # fmt: skip
-def test_a_setting_under_the_name_that_chat_has_for_it(given: dict, wanted: dict):
+def test_f2_a_setting_under_the_name_that_chat_has_for_it(given: dict, wanted: dict):
     assert settings(**given) == wanted
     assert ignored(**given) == ()
 
 
-def test_an_effort_and_a_schema_leave_as_the_bytes_that_came():
+def test_f2_an_effort_and_a_schema_leave_as_the_bytes_that_came():
     schema = rb'{ "b":123456789012345678901234567890, "a":1.0, "\u00e9\ud83d":"\ud83d" }'
     text = (
         b'"text":{"format":{"schema":'
@@ -95,7 +95,7 @@ def test_an_effort_and_a_schema_leave_as_the_bytes_that_came():
      ("safety_identifier", "x"),
      ("context_management", []), ("moderation", {}), ("background", False), ("top_logprobs", 3)],
 )  # fmt: skip
-def test_what_chat_cannot_hold_is_left_out_and_named(name: str, value: object):
+def test_f2_what_chat_cannot_hold_is_left_out_and_named(name: str, value: object):
     assert settings(**{name: value}) == {}
     assert ignored(**{name: value}) == (name,)
     assert name in DROPPED or ignored(**{name: None}) == ()
@@ -120,12 +120,12 @@ def test_g71_what_would_change_price_route_or_credentials_is_left_out_and_named(
         ({"prompt_cache_x\r\nSet-Cookie: a": 1}, ("prompt_cache_*",)),
     ],
 )
-def test_a_part_of_a_setting_is_named_by_its_place(given: dict, names: tuple[str, ...]):
+def test_f2_a_part_of_a_setting_is_named_by_its_place(given: dict, names: tuple[str, ...]):
     """Whatever a client calls it, a name that ends up in a header cannot end the header's line."""
     assert ignored(**given) == names
 
 
-def test_everything_left_out_is_named():
+def test_a5_8_everything_left_out_is_named():
     tools = [FUNCTION, {"type": "mcp"}]
     items = [{"role": "user", "content": "x"}, {"type": "mcp_call"}]
     assert ignored(store=False, n=1, text={"verbosity": "low"}, tools=tools, input=items) == (
@@ -140,7 +140,7 @@ def test_g67_what_would_have_to_be_stored_is_refused(name: str, value: object):
     assert understood(**{name: value, "input": None}) == (name, "unsupported_parameter")
 
 
-def test_nobody_comes_back_for_an_answer():
+def test_f2_nobody_comes_back_for_an_answer():
     assert understood(background=True) == ("background", "unsupported_parameter")
 
 
@@ -169,5 +169,5 @@ def test_nobody_comes_back_for_an_answer():
     ],
     ids=json.dumps,
 )  # fmt: skip
-def test_what_is_wrong_is_named_by_its_place(given: dict, param: str, code: str):
+def test_f2_what_is_wrong_is_named_by_its_place(given: dict, param: str, code: str):
     assert understood(**given) == (param, code)

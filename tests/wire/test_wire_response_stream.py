@@ -336,7 +336,7 @@ def test_f6_2_a_slow_answer_begins_with_the_two_events_that_come_first():
     assert said_by(read(begun + rest), "output_text") == "a"
 
 
-def test_an_answer_that_began_and_then_said_nothing_fails_in_order():
+def test_f6_2_an_answer_that_began_and_then_said_nothing_fails_in_order():
     stream = ResponseStream(stream_plan(), shape())
     out = stream.commit() + stream.fail(FAULT, REQUEST)
     assert [event["type"] for event in parse(out)] == [
@@ -373,7 +373,7 @@ def test_e5_4_an_answer_that_breaks_off_is_an_error():
     assert Grammar().take_all(parse(out + stream.fail(stream_fault(stream.error), REQUEST)))["status"] == "failed"
 
 
-def test_a_provider_that_limits_is_told_by_the_code_that_clients_know():
+def test_f5_7_a_provider_that_limits_is_told_by_the_code_that_clients_know():
     fault = Fault(502, ErrorType.PROVIDER, "upstream_rate_limited", "Try again later.")
     stream, out = failing(chunks('{"content":"a"}', finish=None, done=False))
     out += stream.fail(fault, REQUEST)
@@ -381,7 +381,7 @@ def test_a_provider_that_limits_is_told_by_the_code_that_clients_know():
     assert parse(out)[-2]["code"] == "upstream_rate_limited"
 
 
-def test_usage_that_came_before_a_failure_is_told_with_it():
+def test_f6_10_usage_that_came_before_a_failure_is_told_with_it():
     usage = vllm_usage('{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}')
     stream, out = failing(lines(vllm(ROLE), vllm('{"content":"a"}'), usage))
     out += stream.fail(FAULT, REQUEST)
@@ -404,13 +404,13 @@ def test_usage_is_billed_as_for_a_chat_stream():
     assert stream.upstream_id == "chatcmpl-Dz"
 
 
-def test_only_usage_can_follow_the_finish_reason():
+def test_e4_5_only_usage_can_follow_the_finish_reason():
     stream, _ = failing(chunks('{"content":"a"}', done=False))
     assert stream.all_finished
     assert not stream.ended
 
 
-def test_a_whole_body_where_a_stream_was_asked_for_becomes_a_stream():
+def test_e2_3_a_whole_body_where_a_stream_was_asked_for_becomes_a_stream():
     body = (
         b'{"id":"chatcmpl-1","object":"chat.completion","created":1790000000,"model":"m","choices":[{"index":0,'
         b'"message":{"role":"assistant","content":"Hi"},"finish_reason":"stop"}]}'
@@ -418,7 +418,7 @@ def test_a_whole_body_where_a_stream_was_asked_for_becomes_a_stream():
     assert said_by(read(respond(body)), "output_text") == "Hi"
 
 
-def test_log_probabilities_stand_beside_their_text():
+def test_f6_4_log_probabilities_stand_beside_their_text():
     entry = '{"token":"a","logprob":-0.25,"bytes":[97],"top_logprobs":[]}'
     delta = vllm('{"content":"a"}').replace('"logprobs":null', f'"logprobs":{{"content":[{entry}],"refusal":null}}')
     out = respond(lines(vllm(ROLE), delta, vllm('{"content":"b"}'), vllm("{}", '"stop"'), DONE))
@@ -448,6 +448,29 @@ def test_another_choice_is_not_mixed_into_the_first():
     response = read(respond(sent))
     assert said_by(response, "output_text") == "aaaa"
     assert response["status"] == "incomplete"
+
+
+@pytest.mark.parametrize("ids", [("c1", "c2"), ("", "")])
+def test_f6_8_calls_that_their_provider_does_not_number_are_told_apart_by_id_or_name(ids: tuple[str, str]):
+    def piece(number: int, arguments: str, *, first: bool) -> str:
+        begun = {"id": ids[number], "function": {"name": "fg"[number], "arguments": arguments}}
+        call = begun if first else {"id": ids[number], "function": {"arguments": arguments}}
+        return json.dumps({"tool_calls": [call]})
+
+    out = respond(
+        chunks(
+            piece(0, '{"a":', first=True), piece(0, "1}", first=False), piece(1, "{", first=True),
+            piece(1, "}", first=False), finish="tool_calls",
+        )
+    )  # fmt: skip
+    calls = read(out)["output"]
+    assert [(call["name"], call["arguments"]) for call in calls] == [("f", '{"a":1}'), ("g", "{}")]
+
+
+def test_the_older_form_of_a_call_is_a_call():
+    deltas = ['{"function_call":{"name":"f","arguments":""}}', '{"function_call":{"arguments":"[1]"}}']
+    (call,) = read(respond(chunks(*deltas, finish="function_call")))["output"]
+    assert (call["type"], call["name"], call["arguments"]) == ("function_call", "f", "[1]")
 
 
 def test_several_things_in_one_delta_come_out_one_after_the_other():

@@ -32,27 +32,27 @@ def offered(*tools: dict, **fields: object) -> Any:
     ],
     ids=json.dumps,
 )
-def test_a_function_takes_the_form_that_chat_has_for_it(tool: dict, function: dict):
+def test_f3_1_a_function_takes_the_form_that_chat_has_for_it(tool: dict, function: dict):
     assert offered(FUNCTION | tool) == [{"type": "function", "function": IN_CHAT["function"] | function}]
 
 
-def test_a_function_without_parameters_takes_none():
+def test_f3_1_a_function_without_parameters_takes_none():
     assert offered({"type": "function", "name": "f"})[0]["function"]["parameters"] == EMPTY
 
 
-def test_a_schema_leaves_as_the_bytes_that_came():
+def test_f3_1_a_schema_leaves_as_the_bytes_that_came():
     schema = rb'{ "b":123456789012345678901234567890, "a":1.0, "\u00e9\ud83d":"\ud83d" }'
     request = body()[:-1] + b',"tools":[{"type":"function","name":"f","parameters":' + schema + b"}]}"
     assert b'"parameters":' + schema in sent(request)
 
 
-def test_a_tool_in_chat_s_own_form_is_taken():
+def test_f3_1_a_tool_in_chat_s_own_form_is_taken():
     tool = IN_CHAT | {"cache_control": {"type": "x"}}
     assert offered(FUNCTION, tool) == [IN_CHAT, tool]
     assert ignored(tools=[tool]) == ()
 
 
-def test_what_chat_has_no_field_for_is_named():
+def test_f3_1_what_chat_has_no_field_for_is_named():
     tool = FUNCTION | {"defer_loading": True, "x\r\nSet-Cookie: a": 1, "output_schema": None}
     assert offered(tool) == [IN_CHAT]
     assert ignored(tools=[SEARCH, tool]) == ("tools[0]", "tools[1].defer_loading", "tools[1]")
@@ -63,7 +63,7 @@ def test_what_chat_has_no_field_for_is_named():
     ["web_search", "web_search_preview", "file_search", "mcp", "image_generation", "custom", "namespace", "local_shell",
      "shell", "computer_use_preview", "code_interpreter", "whatever"],
 )  # fmt: skip
-def test_tools_of_other_types_are_left_out_and_named(kind: str):
+def test_f3_2_tools_of_other_types_are_left_out_and_named(kind: str):
     other = {"type": kind, "name": "f", "function": 5}
     assert offered(other, FUNCTION, other) == [IN_CHAT]
     assert ignored(tools=[other, FUNCTION, other]) == ("tools[0]", "tools[2]")
@@ -77,7 +77,7 @@ def test_g66_a_function_beside_a_search():
 
 @pytest.mark.parametrize("tools", [None, [], [SEARCH]])
 @pytest.mark.parametrize("choice", [None, "auto", "none", "required"])
-def test_without_a_tool_there_is_no_choice_either(tools: object, choice: str | None):
+def test_f3_3_without_a_tool_there_is_no_choice_either(tools: object, choice: str | None):
     fields = sent_fields(tools=tools, tool_choice=choice, parallel_tool_calls=True)
     assert fields.keys() == {"model", "messages"}
 
@@ -91,13 +91,13 @@ def test_without_a_tool_there_is_no_choice_either(tools: object, choice: str | N
     ],
     ids=json.dumps,
 )
-def test_a_choice_means_the_same_to_chat(choice: object, wanted: object):
+def test_f3_3_a_choice_means_the_same_to_chat(choice: object, wanted: object):
     fields = sent_fields(tools=[FUNCTION, SEARCH, G], tool_choice=choice, parallel_tool_calls=False)
     assert fields["tools"] == [IN_CHAT, G_IN_CHAT]
     assert (fields["tool_choice"], fields["parallel_tool_calls"]) == (wanted, False)
 
 
-def test_no_choice_is_sent_where_none_was_made():
+def test_f3_3_no_choice_is_sent_where_none_was_made():
     assert sent_fields(tools=[FUNCTION], tool_choice=None).keys() == {"model", "messages", "tools"}
 
 
@@ -107,12 +107,12 @@ def allowed(*tools: object, mode: object = "auto") -> dict:
 
 @pytest.mark.parametrize("mode", ["auto", "required"])
 @pytest.mark.parametrize("name", [{"type": "function", "name": "g"}, {"type": "function", "function": {"name": "g"}}])
-def test_allowed_tools_are_the_only_ones_offered(mode: str, name: dict):
+def test_f3_3_allowed_tools_are_the_only_ones_offered(mode: str, name: dict):
     fields = sent_fields(tools=[FUNCTION, G, SEARCH], tool_choice=allowed(name, SEARCH, mode=mode))
     assert (fields["tools"], fields["tool_choice"]) == ([G_IN_CHAT], mode)
 
 
-def test_a_tool_that_is_not_allowed_was_not_left_out_by_the_gateway():
+def test_f3_3_a_tool_that_is_not_allowed_was_not_left_out_by_the_gateway():
     assert ignored(tools=[FUNCTION, G], tool_choice=allowed(G)) == ()
 
 
@@ -133,7 +133,7 @@ def test_a_tool_that_is_not_allowed_was_not_left_out_by_the_gateway():
     ids=json.dumps,
 )
 @pytest.mark.parametrize("tools", [[FUNCTION, SEARCH, {"type": "custom", "name": "shell"}], [SEARCH], None])
-def test_a_choice_that_cannot_be_met_is_refused(choice: dict, tools: object):
+def test_f3_3_a_choice_that_cannot_be_met_is_refused(choice: dict, tools: object):
     assert understood(tools=tools, tool_choice=choice) == ("tool_choice", "invalid_value")
 
 
@@ -167,7 +167,7 @@ def test_a_choice_that_cannot_be_met_is_refused(choice: dict, tools: object):
     ],
     ids=json.dumps,
 )
-def test_what_is_wrong_is_named_by_its_place(fields: dict, param: str, code: str):
+def test_f3_what_is_wrong_is_named_by_its_place(fields: dict, param: str, code: str):
     assert understood(**{"tools": [FUNCTION], **fields}) == (param, code)
 
 
