@@ -314,8 +314,9 @@ class ChatStream:
         if not self._writer.begun:
             self.error = bad_answer("its stream holds no choices")
             return b""
-        reason = finish_reason(None, has_tool_calls=self._output.has_tool_calls())
-        missing = [choice for index in self._writer.unfinished for choice in self._writer.finish(index, reason)]
+        called = self._output.called()
+        endings = [(index, finish_reason(None, has_tool_calls=index in called)) for index in self._writer.unfinished]
+        missing = [choice for index, reason in endings for choice in self._writer.finish(index, reason)]
         return self._chunks(missing) + self._close()
 
     def _close(self) -> bytes:

@@ -156,7 +156,7 @@ class OutputCounter:
     end.
     """
 
-    __slots__ = ("_closed", "_closing", "_kept", "_kept_size", "_tails", "_tool_calls", "known", "looks_out")
+    __slots__ = ("_called", "_closed", "_closing", "_kept", "_kept_size", "_tails", "known", "looks_out")
 
     def __init__(self, closing: str = "") -> None:
         """Start at nothing; `closing` is a tag to look out for in the content."""
@@ -167,7 +167,7 @@ class OutputCounter:
         """The content of every event has to be seen, not just counted."""
         self._closed: set[int] = set()
         self._tails: dict[int, str] = {}
-        self._tool_calls = False
+        self._called: set[int] = set()
         self._kept: list[bytes] = []
         self._kept_size = 0
 
@@ -192,10 +192,10 @@ class OutputCounter:
         self._fold()
         return self.known
 
-    def has_tool_calls(self) -> bool:
-        """Tell whether any event so far called a tool."""
+    def called(self) -> set[int]:
+        """Return the choices that have called a tool."""
         self._fold()
-        return self._tool_calls
+        return self._called
 
     def _fold(self) -> None:
         if not self._kept:
@@ -211,6 +211,8 @@ class OutputCounter:
             for choice in chunk.choices or ():
                 if choice.delta is not None:
                     self._count(choice.delta)
+                    if choice.delta.tool_calls:
+                        self._called.add(max(0, choice.index))
                     if self.looks_out and choice.delta.content:
                         self._look(choice.index, choice.delta.content)
 
@@ -225,7 +227,6 @@ class OutputCounter:
         if delta.reasoning_details and not (delta.reasoning or delta.reasoning_content):
             self.known += _size(text_of_details(delta.reasoning_details))
         for call in delta.tool_calls or ():
-            self._tool_calls = True
             if call.function is not None:
                 self.known += _size(call.function.name) + _size(call.function.arguments)
 
@@ -248,7 +249,7 @@ def _forgiving(line: bytes) -> _Chunk | None:
     read = [(choice.get("delta"), choice.get("index")) for choice in choices if isinstance(choice, dict)]
     return _Chunk(
         [
-            _Choice(_readable(delta), index if isinstance(index, int) else 0)
+            _Choice(_readable(delta), index if type(index) is int else 0)
             for delta, index in read
             if isinstance(delta, dict)
         ]

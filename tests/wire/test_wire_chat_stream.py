@@ -21,6 +21,7 @@ from playing import (
     plan,
     play,
     play_recorded,
+    split,
 )
 from provider_events import (
     COMPLETION,
@@ -253,6 +254,16 @@ def test_every_choice_that_did_not_finish_is_finished():
         (0, "stop"),
         (1, "stop"),
     ]
+
+
+@pytest.mark.parametrize("caller", [0, 1])
+def test_e5_3_a_choice_that_did_not_finish_has_called_a_tool_only_if_it_did_so_itself(caller: int):
+    call = '{"role":"assistant","tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f"}}]}'
+    begin = [openai('{"role":"assistant","content":"a"}', index=1 - caller), openai(call, index=caller)]
+    for asked in ({"choices": 2}, {"choices": 2, "reasoning": split()}):
+        chunks = chunks_in(play([lines(*begin, DONE)], plan(**asked)).out)
+        endings = {c["index"]: c["finish_reason"] for c in choices_in(chunks) if c["finish_reason"]}
+        assert endings == {caller: "tool_calls", 1 - caller: "stop"}
 
 
 def test_all_choices_have_finished_only_when_each_has():

@@ -268,9 +268,17 @@ def test_output_of_a_known_size_is_added():
     assert counter.total() == 6
 
 
-def test_a_tool_call_is_noticed_wherever_it_came():
-    call = same_model('{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}')
-    assert not counted(
-        [lines(PLAIN), lines(same_model('{"tool_calls":[]}')), lines(same_model('{"tool_calls":null}'))]
-    ).has_tool_calls()
-    assert counted([lines(PLAIN), lines(PLAIN, call), lines(PLAIN)]).has_tool_calls()
+def test_a_tool_call_is_noticed_wherever_it_came_and_belongs_to_its_choice():
+    call = '{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}'
+    nothing = [lines(PLAIN), lines(same_model('{"tool_calls":[]}')), lines(same_model('{"tool_calls":null}'))]
+    assert not counted(nothing).called()
+    assert counted([lines(PLAIN), lines(PLAIN, same_model(call)), lines(PLAIN)]).called() == {0}
+    assert counted([lines(openai('{"content":"a"}'), openai(call, index=2))]).called() == {2}
+
+
+@pytest.mark.parametrize("index", ["null", "true", '"1"', "-1", "1.0"])
+def test_a_tool_call_of_a_choice_whose_number_is_none_is_the_first_ones(index: str):
+    call = '{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":""}}]}'
+    event = lines(openai(call)).replace(b'"choices":[{"index":0', b'"choices":[{"index":%b' % index.encode())
+    assert index.encode() in event
+    assert counted([event]).called() == {0}
