@@ -11,13 +11,11 @@ from os import urandom
 from typing import Final
 from urllib.parse import unquote
 
-from aiohttp.web import BaseRequest
-
 from proxy.call import Ending, Endpoint, RequestEnd
 from proxy.catalog import model_body
+from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal
 from proxy.gateway import Gateway, milliseconds, refused
-from proxy.http_server import ClientRequest, Sent
 from proxy.refuse import (
     malformed,
     our_bug,
@@ -57,11 +55,13 @@ class Api:
         self._date_second = 0
         self._date_line = b""
 
-    async def handle(self, request: BaseRequest) -> Sent:
+    async def handle(self, client: ClientRequest) -> None:
         """Serve one request, whatever it is; nothing but a cancellation is raised."""
         arrived = time.monotonic()
         request_id, common_lines = self._identify()
-        client = ClientRequest(request, common_lines, closing=self.closing)
+        client.add_line(common_lines)
+        if self.closing:
+            client.keep_alive = False
         self.in_flight += 1
         fault: Fault | None = None
         try:
@@ -83,7 +83,6 @@ class Api:
             self._report.request_ended(
                 refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived)
             )
-        return client.sent()
 
     def on_malformed(self, error: BaseException | None) -> bytes:
         """Write the whole answer for a connection on which no request could be read; it ends with this answer."""

@@ -19,7 +19,7 @@ class Body(Protocol):
     """What a request offers to this step."""
 
     def header(self, name: str) -> str | None:
-        """Return a header's value."""
+        """Return a header's value; `name` in lower case."""
 
     async def body(self, limit: int) -> bytes:
         """Return the decoded body; raises `Refusal` if it cannot be had."""
@@ -39,7 +39,7 @@ async def accept(
     """Return the call that a request makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403,
     408, 413, 415).
     """
-    _check_media_type(request.header("Content-Type"))
+    _check_media_type(request.header("content-type"))
     body = await request.body(max_body)
     if endpoint is Endpoint.CHAT:
         chat = read_chat_request(body)

@@ -21,7 +21,7 @@ class FakeBody:
         self.limit: int | None = None
 
     def header(self, name: str) -> str | None:
-        assert name == "Content-Type"
+        assert name == "content-type"
         return self.content_type
 
     async def body(self, limit: int) -> bytes:
