@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.scripts import Script
-from proxy.stores.server import Line, Server, Word, pack
+from proxy.stores.server import MISSING, Line, Packed, Server, Word, pack
 
 OnChange = Callable[[bool], None]
 OnCall = Callable[[str, float], None]
@@ -130,9 +130,16 @@ class StoreConnection:
         self._wake.set()
         return reply
 
-    async def script(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:  # noqa: ANN401 - a reply
-        """Run a script by its digest; a server that does not know it (yet, or any more) gets the text, once."""
+    async def script(
+        self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, packed: Packed | None = None
+    ) -> Any:  # noqa: ANN401 - a reply
+        """Run a script by its digest; a server that does not know it (yet, or any more) gets the text, once.
+
+        `packed` are all the words before `args`, if somebody has packed them already.
+        """
         try:
+            if packed is not None:
+                return await self.call(packed, *args, name=script.name)
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *args, name=script.name)
         except StoreUnavailable as refused:
             if not isinstance(refused.__cause__, NoScriptError):
@@ -200,12 +207,11 @@ class StoreConnection:
             async with asyncio.timeout(self._call_timeout):
                 await line.send([call.packed for call in batch])
                 for call in batch:
-                    answer = await line.read()
+                    while (answer := line.read_what_came()) is MISSING:
+                        await line.wait()
                     self._check_trust()
                     if isinstance(answer, RedisError):
-                        _fail(call, self._server.explain(answer), answer)
-                        if isinstance(answer, ReadOnlyError):
-                            self.distrust("it is a read-only replica; give the address of the primary")
+                        self._refused(call, answer)
                     elif not call.reply.done():
                         call.reply.set_result(answer)
         except BaseException as error:
@@ -217,6 +223,11 @@ class StoreConnection:
             seconds = clock() - begun
             for name in {call.name for call in batch}:
                 self._on_call(name, seconds)
+
+    def _refused(self, call: _Call, error: RedisError) -> None:
+        _fail(call, self._server.explain(error), error)
+        if isinstance(error, ReadOnlyError):
+            self.distrust("it is a read-only replica; give the address of the primary")
 
     def _check_trust(self) -> None:
         if self._distrust is not None:
