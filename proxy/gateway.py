@@ -23,7 +23,7 @@ from proxy.report import Report
 from proxy.serving import Serving
 from proxy.steps.accept import accept
 from proxy.steps.admit import NotAdmitted, admit
-from proxy.steps.authenticate import Memory, authenticate
+from proxy.steps.authenticate import Memory, authenticate, remembered
 from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
 from proxy.steps.route import route
@@ -88,7 +88,10 @@ class Gateway:
         known.
         """
         now = self._wall_clock()
-        identity = await authenticate(client.head.authorizations, self._memory, self._keys, now_ms=int(now * 1000))
+        authorizations, now_ms = client.head.authorizations, int(now * 1000)
+        identity = remembered(authorizations, self._memory, now_ms=now_ms)
+        if identity is None:
+            identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
         try:
             limit = serving.settings.server.max_body

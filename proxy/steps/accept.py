@@ -21,6 +21,9 @@ class Body(Protocol):
     def header(self, name: str) -> str | None:
         """Return a header's value; `name` in lower case."""
 
+    def whole_body(self, limit: int) -> bytes | None:
+        """Return the body if it has come already; raises `Refusal` if it is larger than `limit`."""
+
     async def body(self, limit: int) -> bytes:
         """Return the decoded body; raises `Refusal` if it cannot be had."""
 
@@ -40,7 +43,9 @@ async def accept(
     408, 413, 415).
     """
     _check_media_type(request.header("content-type"))
-    body = await request.body(max_body)
+    body = request.whole_body(max_body)
+    if body is None:
+        body = await request.body(max_body)
     if endpoint is Endpoint.CHAT:
         chat = read_chat_request(body)
         return Call(request_id, endpoint, chat, _model(chat.model, identity, catalog), now)

@@ -79,9 +79,8 @@ async def forward(
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
-        outcome = replace(
-            outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock()
-        )
+        asked_at = outcome.asked_at or forwarder.clock()
+        outcome = Outcome(Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at)
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         attempt = _Attempt(call, target, upstream, client, lines, forwarder, translation)
         try:
@@ -196,10 +195,15 @@ class _Attempt(Struct, frozen=True):
         answered = self.translation.answer(body)
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
-        return replace(
-            answer_outcome(outcome, answered),
-            ending=Ending.COMPLETE,
+        return Outcome(
+            Ending.COMPLETE,
+            outcome.target,
+            outcome.attempts,
             reached=True,
+            usage=answered.usage,
+            source=answered.source,
+            upstream_id=answered.upstream_id,
+            asked_at=outcome.asked_at,
             first_byte_at=self.forwarder.clock(),
         )
 

@@ -24,8 +24,12 @@ class FakeBody:
         assert name == "content-type"
         return self.content_type
 
-    async def body(self, limit: int) -> bytes:
+    def whole_body(self, limit: int) -> bytes | None:
         self.limit = limit
+        return None
+
+    async def body(self, limit: int) -> bytes:
+        assert limit == self.limit
         if len(self.data) > limit:
             raise Refusal(Fault(413, ErrorType.INVALID_REQUEST, "request_too_large", "too large"))
         return self.data
