@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.scripts import Script
-from proxy.stores.server import MISSING, Line, Packed, Server, Word, pack
+from proxy.stores.server import MISSING, Line, Server, Word, pack
 
 OnChange = Callable[[bool], None]
 OnCall = Callable[[str, float], None]
@@ -130,19 +130,12 @@ class StoreConnection:
         self._wake.set()
         return reply
 
-    async def script(
-        self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, packed: Packed | None = None
-    ) -> Any:  # noqa: ANN401 - a reply
-        """Run a script by its digest; a server that does not know it (yet, or any more) gets the text, once.
-
-        `packed` are all the words before `args`, if somebody has packed them already.
-        """
+    async def script(self, script: Script, keys: Sequence[Word], args: Sequence[Word]) -> Any:  # noqa: ANN401 - a reply
+        """Run a script by its digest; a server that does not know it (yet, or any more) gets the text, once."""
         try:
-            if packed is not None:
-                return await self.call(packed, *args, name=script.name)
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *args, name=script.name)
         except StoreUnavailable as refused:
-            if not isinstance(refused.__cause__, NoScriptError):
+            if not is_unknown_script(refused):
                 raise
         # Not a repetition: the server has just said that it ran nothing.
         return await self.call("EVAL", script.text, len(keys), *keys, *args, name=script.name)
@@ -270,6 +263,11 @@ async def connect_store(url: str, *, call_timeout: float = CALL_TIMEOUT) -> Asyn
         yield connection
     finally:
         await connection.close()
+
+
+def is_unknown_script(refused: StoreUnavailable) -> bool:
+    """Tell whether a call failed because the server does not know the script's digest: then it ran nothing."""
+    return isinstance(refused.__cause__, NoScriptError)
 
 
 def _fail(call: _Call, detail: str, cause: BaseException | None) -> None:

@@ -25,7 +25,7 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.stores.connection import StoreConnection
+from proxy.stores.connection import StoreConnection, is_unknown_script
 from proxy.stores.records import account_from
 from proxy.stores.scripts import Script, load_script
 from proxy.stores.server import Packed, Word
@@ -149,7 +149,16 @@ class RedisLimits:
         self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...], *, packed: Packed | None = None
     ) -> list[Any]:
         """Run a script; `packed` may hold all that stands before its arguments."""
-        reply: list[Any] = await self._connection.script(script, keys, args, packed=packed)
+        reply: list[Any]
+        try:
+            if packed is not None:
+                reply = await self._connection.call(packed, *args, name=script.name)
+            else:
+                reply = await self._connection.script(script, keys, args)
+        except StoreUnavailable as refused:
+            if packed is None or not is_unknown_script(refused):
+                raise
+            reply = await self._connection.script(script, keys, args)  # the server has just said that it ran nothing
         if reply[0].decode() != args[0]:
             raise self._desync()
         return reply
