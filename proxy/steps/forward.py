@@ -147,7 +147,7 @@ class _Attempt(Struct, frozen=True):
         stream = self.call.request.stream
         head = request_head(
             self.upstream.origin.path + translation.path,
-            self.upstream.origin.authority,
+            self.upstream.authority,
             self.upstream.head_lines,
             len(body),
             stream=stream,

@@ -122,11 +122,15 @@ class StoreConnection:
         The future fails with StoreUnavailable when the store is away, too slow, or answers with an error; the server's
         error is then the cause.
         """
+        return self.send(name or str(words[0]), pack(words))
+
+    def send(self, name: str, packed: bytes) -> asyncio.Future[Any]:
+        """Queue one command that is packed already; else as `call`."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._up:
             reply.set_exception(StoreUnavailable(self._detail))
             return reply
-        self._queue.append(_Call(name or str(words[0]), pack(words), reply))
+        self._queue.append(_Call(name, packed, reply))
         self._wake.set()
         return reply
 

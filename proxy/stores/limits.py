@@ -28,7 +28,7 @@ from proxy.limits import (
 from proxy.stores.connection import StoreConnection, is_unknown_script
 from proxy.stores.records import account_from
 from proxy.stores.scripts import Script, load_script
-from proxy.stores.server import Packed, Word
+from proxy.stores.server import Command, Word
 
 LEASE_MS: Final = 60_000
 """How long a hold outlives a gateway that does not renew it; renewing every 20 s allows for two failures."""
@@ -45,8 +45,7 @@ class _Names:
     account: str
     leases: str
     late: str
-    settle: Packed
-    """All of a settlement's command that stands before its arguments."""
+    settle: Command
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ class _Asking:
     version: int
     limits: Limits
     keys: tuple[str, str, str, str]
-    begin: Packed
-    terms: Packed
+    terms: tuple[str | int, ...]
+    command: Command
 
 
 class RedisLimits:
@@ -85,12 +84,14 @@ class RedisLimits:
         asking = self._asking_of(identity, limits)
         asked = self._connection.up
         try:
-            reply = await self._ask(
-                self._admit,
-                asking.keys,
-                (hold.request_id, _lease(hold), hold.tokens, hold.nusd, asking.terms),
-                packed=asking.begin,
-            )
+            args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd))
+            try:
+                reply = await self._connection.send(self._admit.name, asking.command.packed(args))
+            except StoreUnavailable as refused:
+                if not is_unknown_script(refused):
+                    raise
+                reply = await self._connection.script(self._admit, asking.keys, (*args, *asking.terms))
+            self._check_name(reply, hold.request_id)
         except asyncio.CancelledError:
             self._give_back(names, hold, limits)
             raise
@@ -121,7 +122,7 @@ class RedisLimits:
         args = _settling(hold, tokens, nusd, limits)
         reply: asyncio.Future[object]
         if self._settle_is_known:
-            reply = self._connection.call(names.settle, *args, name=self._settle.name)
+            reply = self._connection.send(self._settle.name, names.settle.packed(args))
         else:
             reply = self._connection.call("EVAL", self._settle.text, len(keys), *keys, *args, name=self._settle.name)
         reply.add_done_callback(self._note_whether_known)
@@ -145,23 +146,14 @@ class RedisLimits:
         )
         return _account_use(reply, limits)
 
-    async def _ask(
-        self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...], *, packed: Packed | None = None
-    ) -> list[Any]:
-        """Run a script; `packed` may hold all that stands before its arguments."""
-        reply: list[Any]
-        try:
-            if packed is not None:
-                reply = await self._connection.call(packed, *args, name=script.name)
-            else:
-                reply = await self._connection.script(script, keys, args)
-        except StoreUnavailable as refused:
-            if packed is None or not is_unknown_script(refused):
-                raise
-            reply = await self._connection.script(script, keys, args)  # the server has just said that it ran nothing
-        if reply[0].decode() != args[0]:
-            raise self._desync()
+    async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
+        reply: list[Any] = await self._connection.script(script, keys, args)
+        self._check_name(reply, args[0])
         return reply
+
+    def _check_name(self, reply: list[Any], name: Word) -> None:
+        if reply[0].decode() != name:
+            raise self._desync()
 
     def _note_whether_known(self, reply: asyncio.Future[object]) -> None:
         """After any failure send the script's text again: the server may be another one, or have been flushed."""
@@ -184,7 +176,7 @@ class RedisLimits:
                 self._names.clear()
             shard = shard_prefix(shard_of(account))
             keys = (f"{shard}acct:{account}", f"{shard}lease:{account}", f"{shard}late:{account}")
-            settle = Packed("EVALSHA", self._settle.sha, len(keys), *keys)
+            settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 7)
             names = _Names(f"{shard}key:", *keys, settle)
             self._names[account] = names
         return names
@@ -197,7 +189,7 @@ class RedisLimits:
                 self._askings.clear()
             names = self._names_of(account.name)
             keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
-            terms = Packed(
+            terms: tuple[str | int, ...] = (
                 account.version,
                 LEASE_MS,
                 _or_empty(limits.requests_per_minute),
@@ -207,8 +199,8 @@ class RedisLimits:
                 _or_empty(limits.budget_nusd),
                 str(limits.budget_per),
             )
-            begin = Packed("EVALSHA", self._admit.sha, len(keys), *keys)
-            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys, begin, terms)
+            command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 4, terms)
+            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys, terms, command)
         return asking
 
 
@@ -225,8 +217,9 @@ def _or_empty(limit: int | None) -> str | int:
     return "" if limit is None else limit
 
 
-def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits) -> tuple[Word, ...]:
-    return (hold.request_id, _lease(hold), hold.tokens, hold.nusd, tokens, nusd, _or_empty(limits.tokens_per_minute))
+def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits) -> tuple[str, ...]:
+    rate = str(_or_empty(limits.tokens_per_minute))
+    return (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd), str(tokens), str(nusd), rate)
 
 
 def _lease_runs_out_instead(reply: asyncio.Future[Any]) -> None:
