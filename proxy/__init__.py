@@ -6,7 +6,7 @@ step is a file in `steps/`. A file imports only from lower floors:
     root      cli app demo supervisor worker     the programs: who starts what
     story     api gateway serving refuse health  what happens to a request, and what is answered
     steps     steps/                             one step each, none knows another
-    edges     http_server upstream/ stores/ metrics logs configuration   the only places with I/O
+    edges     http_server client_request upstream/ stores/ metrics logs configuration   the only places with I/O
     nouns     call accounts limits usage pricing catalog settings translation wire/  values and rules, no I/O, no clock
     words     errors
 

@@ -11,13 +11,11 @@ from os import urandom
 from typing import Final
 from urllib.parse import unquote
 
-from aiohttp.web import BaseRequest
-
 from proxy.call import Ending, Endpoint, RequestEnd
 from proxy.catalog import model_body
+from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal
 from proxy.gateway import Gateway, milliseconds, refused
-from proxy.http_server import ClientRequest, Sent
 from proxy.refuse import (
     malformed,
     our_bug,
@@ -37,6 +35,9 @@ COMPLETIONS: Final = {"/v1/chat/completions": Endpoint.CHAT, "/v1/responses": En
 RESPONSE: Final = "/v1/responses/"
 MODELS: Final = "/v1/models"
 UNKNOWN: Final = "unknown"
+ID_BYTES: Final = 7
+CHANCE_BYTES: Final = 512 * ID_BYTES
+"""Random bytes in stock for the ids of requests: one system call for so many."""
 NOT_A_RESPONSE: Final = frozenset({"/v1/responses/input_tokens", "/v1/responses/compact"})
 """Endpoints of OpenAI's that stand where a response's id would."""
 _CACHEABLE: Final = b"Cache-Control: public, max-age=60\r\n"
@@ -56,12 +57,16 @@ class Api:
         self._wall_clock = wall_clock
         self._date_second = 0
         self._date_line = b""
+        self._chance = b""
+        self._chance_used = 0
 
-    async def handle(self, request: BaseRequest) -> Sent:
+    async def handle(self, client: ClientRequest) -> None:
         """Serve one request, whatever it is; nothing but a cancellation is raised."""
         arrived = time.monotonic()
         request_id, common_lines = self._identify()
-        client = ClientRequest(request, common_lines, closing=self.closing)
+        client.add_line(common_lines)
+        if self.closing:
+            client.keep_alive = False
         self.in_flight += 1
         fault: Fault | None = None
         try:
@@ -83,7 +88,6 @@ class Api:
             self._report.request_ended(
                 refused(client, request_id, _endpoint(client.path), fault, time.monotonic() - arrived)
             )
-        return client.sent()
 
     def on_malformed(self, error: BaseException | None) -> bytes:
         """Write the whole answer for a connection on which no request could be read; it ends with this answer."""
@@ -149,7 +153,11 @@ class Api:
         if int(now) != self._date_second:
             self._date_second = int(now)
             self._date_line = http_date(now)
-        request_id = new_request_id(int(now * 1000), urandom(7))
+        if len(self._chance) - self._chance_used < ID_BYTES:
+            self._chance, self._chance_used = urandom(CHANCE_BYTES), 0
+        used = self._chance_used
+        self._chance_used = used + ID_BYTES
+        request_id = new_request_id(int(now * 1000), self._chance[used : used + ID_BYTES])
         return request_id, b"x-request-id: " + request_id.encode() + b"\r\n" + self._date_line
 
 

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from proxy.accounts import Identity
 from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd
+from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
-from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
 from proxy.refuse import refuse, refuse_bug
@@ -23,7 +23,7 @@ from proxy.report import Report
 from proxy.serving import Serving
 from proxy.steps.accept import accept
 from proxy.steps.admit import NotAdmitted, admit
-from proxy.steps.authenticate import Memory, authenticate
+from proxy.steps.authenticate import Memory, authenticate, remembered
 from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
 from proxy.steps.route import route
@@ -88,7 +88,10 @@ class Gateway:
         known.
         """
         now = self._wall_clock()
-        identity = await authenticate(client.authorizations(), self._memory, self._keys, now_ms=int(now * 1000))
+        authorizations, now_ms = client.head.authorizations, int(now * 1000)
+        identity = remembered(authorizations, self._memory, now_ms=now_ms)
+        if identity is None:
+            identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
         try:
             limit = serving.settings.server.max_body
@@ -239,7 +242,7 @@ class Gateway:
                 upstream_id=outcome.upstream_id,
                 dropped_events=outcome.dropped_events or None,
                 stray_close_tags=outcome.stray_close_tags or None,
-                client_request_id=_visible(client.header("X-Client-Request-Id")),
+                client_request_id=_visible(client.header("x-client-request-id")),
                 retry_count=_visible(client.header("x-stainless-retry-count")),
             ),
             metered,
@@ -273,7 +276,7 @@ def refused(
         code=None if fault is None else fault.code,
         reason=None if fault is None else fault.reason,
         param=None if fault is None else fault.param,
-        client_request_id=_visible(client.header("X-Client-Request-Id")),
+        client_request_id=_visible(client.header("x-client-request-id")),
         retry_count=_visible(client.header("x-stainless-retry-count")),
     )
 

@@ -1,258 +1,113 @@
-"""The client's half of the wire: aiohttp's server in front, and what one request of one client offers to the story.
+"""The client's half of the wire: connections, the requests in their bytes, and what becomes of a connection after each.
 
-aiohttp parses requests and keeps connections; the answers are written here, straight to the transport, so that a
-stream costs no task switch and no copy per piece. No route and no rule about requests lives here.
+aiohttp's parser finds the requests; here is who is served when, and for how long a connection is kept. What a request
+offers to the story is in `client_request.py`; no route and no rule about what is asked lives here.
 """
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from typing import Final, cast
 
-from aiohttp import web
-from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
-from aiohttp.web import BaseRequest, RequestPayloadError
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
+from aiohttp.tcp_helpers import tcp_keepalive
+from aiohttp.web import RequestPayloadError
 
-from proxy.errors import ErrorType, Fault, Refusal, invalid_request
-from proxy.wire.headers import answer_head, stream_head
+from proxy.client_request import ClientRequest, Flow
+from proxy.wire.request_head import Head, HeadForm, form_of, is_bare, path_of
 
 WRITE_HIGH_WATER: Final = 64 * 1024
 """How much of a stream waits for a slow client before its provider is read no further."""
 READ_BUFFER: Final = 64 * 1024
 KEEP_ALIVE_SECONDS: Final = 75.0
-BODY_SECONDS: Final = 30.0
-"""How long a client has for its body, and a second more for every `BODY_RATE` bytes that have come."""
-BODY_RATE: Final = 4 * 1024
+"""How long a connection may wait for a whole head."""
+SWEEP_SECONDS: Final = 1.0
 LINGER_SECONDS: Final = 1.0
-_CODINGS: Final = frozenset(
-    {"identity", "gzip", "deflate"} | ({"br"} if HAS_BROTLI else set()) | ({"zstd"} if HAS_ZSTD else set())
-)
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LAST_CHUNK: Final = b"0\r\n\r\n"
+MOST_WAITING: Final = 32
+"""Requests that a client may send in advance before no more of them is read."""
 _VERSIONS: Final = frozenset({(1, 0), (1, 1)})
+_UNKNOWN: Final = -1
 
-
-class Sent:
-    """What aiohttp gets back from a handler: the answer is on the wire already, only the connection's fate is open."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        """Say whether the connection may serve another request."""
-        self.keep_alive = keep_alive
-
-    async def prepare(self, _request: BaseRequest) -> None:
-        """Do nothing: the head has been sent."""
-
-    async def write_eof(self) -> None:
-        """Do nothing: the body has been sent."""
-
-
-class ClientRequest:
-    """One request of one client, and the way back to it. Writing to a client that has gone is silently nothing."""
-
-    __slots__ = (
-        "_chunked",
-        "_common",
-        "_protocol",
-        "_request",
-        "_stream_lines",
-        "_transport",
-        "answered",
-        "keep_alive",
-    )
-
-    def __init__(self, request: BaseRequest, common_lines: bytes, *, closing: bool) -> None:
-        """Wrap aiohttp's request; `common_lines` are header lines of every answer to it; `closing`: keep no
-        connection.
-        """
-        message = request._message  # noqa: SLF001 - the properties build caches that this path does not need
-        self._request = request
-        self._protocol = cast("Connection", request.protocol)
-        self._transport = request.transport
-        self._common = common_lines
-        self._stream_lines = b""
-        self._chunked = message.version >= (1, 1)
-        self.keep_alive = self._chunked and not message.should_close and not closing
-        self.answered: int | None = None
-        """The status that was sent, once one was."""
-
-    @property
-    def method(self) -> str:
-        """The method as the client wrote it."""
-        return self._request.method
-
-    @property
-    def path(self) -> str:
-        """The target without its query, still percent-encoded, also where the client named the host before it."""
-        path = self._request._message.path.partition("?")[0]  # noqa: SLF001 - as above
-        return path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
-
-    def header(self, name: str) -> str | None:
-        """Return a header's first value."""
-        return self._request.headers.get(name)
-
-    def authorizations(self) -> list[str]:
-        """Return every Authorization header."""
-        return self._request.headers.getall("Authorization", [])
-
-    async def body(self, limit: int) -> bytes:
-        """Read the decoded body. Raises `Refusal`: 413 over `limit` bytes, 415 for an unknown coding, 408, or 400 if
-        broken.
-        """
-        coding = self._request.headers.get("Content-Encoding")
-        if coding is not None and coding.strip().lower() not in _CODINGS:
-            raise _refused(
-                415, "unsupported_media_type", f"Send the body as it is or with one of: {', '.join(sorted(_CODINGS))}."
-            )
-        length = self._request.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > limit:
-            self.keep_alive = False
-            raise _too_large(limit)
-        content = self._request.content
-        if content.is_eof():
-            data = content.read_nowait()
-            if len(data) > limit:
-                raise _too_large(limit)
-            return data
-        if self._request.headers.get("Expect", "").lower() == "100-continue":
-            self._write(_CONTINUE)
-        return await self._read(limit)
-
-    async def _read(self, limit: int) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        begun = asyncio.get_running_loop().time()
-        try:
-            while not self._request.content.at_eof():
-                async with asyncio.timeout_at(begun + BODY_SECONDS + size / BODY_RATE):
-                    part = await self._request.content.readany()
-                size += len(part)
-                if size > limit:
-                    raise _too_large(limit)
-                parts.append(part)
-        except TimeoutError:
-            self.keep_alive = False
-            raise _refused(408, "request_timeout", "The request body did not arrive in time; send it again.") from None
-        except (RequestPayloadError, HttpProcessingError, ValueError):
-            self.keep_alive = False
-            raise invalid_request(
-                "The request body cannot be decoded; check its framing and coding.", code="invalid_body"
-            ) from None
-        except Refusal:
-            self.keep_alive = False
-            raise
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def answer(self, status: int, body: bytes, lines: bytes = b"") -> None:
-        """Send a whole answer; a HEAD request gets its head alone."""
-        self.answered = status
-        if not self._request.content.is_eof():  # refused before it was read: where the next request begins is not known
-            self.keep_alive = False
-        self._protocol.flow = None  # a stream that failed before it began is not to be paused any more
-        head = answer_head(status, len(body), self._lines(lines))
-        self._write(head if self._request.method == "HEAD" else head + body)
-
-    def add_line(self, line: bytes) -> None:
-        """Add a header line to whatever is answered."""
-        self._common += line
-
-    def stream_with(self, lines: bytes) -> None:
-        """Keep further header lines for the moment when the stream starts."""
-        self._stream_lines = lines
-
-    # the client's side of a pump (`proxy.upstream.pump.ClientStream`)
-
-    def start(self) -> None:
-        """Send the head of a stream."""
-        self.answered = 200
-        self.keep_alive = self.keep_alive and self._chunked
-        self._write(stream_head(self._lines(self._stream_lines), chunked=self._chunked))
-
-    def write(self, piece: bytes) -> None:
-        """Send a piece as one chunk, the object itself and not a copy."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if self._chunked:
-            transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
-        else:
-            transport.write(piece)
-
-    def finish(self, last: bytes) -> None:
-        """Send the last events and the end of the body."""
-        if last:
-            self.write(last)
-        if self._chunked:
-            self._write(_LAST_CHUNK)
-        self._protocol.flow = None
-
-    def on_flow(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        """Name who is told when this client does not keep up."""
-        self._protocol.flow = (pause, resume)
-        if self._protocol.writing_paused:
-            pause()
-
-    def drop(self) -> None:
-        """Close the connection at once; what was not read yet is lost."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def sent(self) -> Sent:
-        """Return what aiohttp wants to know when the answer is complete."""
-        return Sent(keep_alive=self.keep_alive)
-
-    def _lines(self, lines: bytes) -> bytes:
-        return self._common + lines + (b"" if self.keep_alive else b"Connection: close\r\n")
-
-    def _write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-
-Handler = Callable[[BaseRequest], Awaitable[Sent]]
+Handler = Callable[[ClientRequest], Coroutine[None, None, None]]
 OnMalformed = Callable[[BaseException | None], bytes]
 """Makes the whole answer for a request that could not be parsed, or that hit a bug of ours (`None`)."""
 
 
-class Connection(RequestHandler):
-    """aiohttp's protocol for one client connection, with our answers to its errors and our hold on its flow control."""
+class Connection(BaseProtocol):
+    """One client's connection: one request is served at a time, those that came in advance wait in their order.
 
-    __slots__ = ("_on_malformed", "flow")
+    Parsed is what has to be: a head that repeats the one before it, and has its body with it, needs no parser.
+    """
 
-    def __init__(self, manager: "GatewayServer", *, loop: asyncio.AbstractEventLoop, on_malformed: OnMalformed) -> None:
-        """Serve one connection of `manager`."""
-        super().__init__(
-            manager,
-            loop=loop,
-            access_log=None,  # type: ignore[arg-type] # documented: None switches it off
-            keepalive_timeout=KEEP_ALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            read_bufsize=READ_BUFFER,
-        )
-        self._on_malformed = on_malformed
-        self.flow: tuple[Callable[[], None], Callable[[], None]] | None = None
+    __slots__ = (
+        "_content",
+        "_due",
+        "_form",
+        "_head",
+        "_idle_since",
+        "_over",
+        "_server",
+        "_waiting",
+        "flow",
+        "task",
+    )
+
+    def __init__(self, server: "GatewayServer", loop: asyncio.AbstractEventLoop) -> None:
+        """Serve one connection of `server`."""
+        super().__init__(loop)
+        self._server = server
+        self._waiting: deque[ClientRequest | HttpProcessingError] = deque()
+        self._due = 0
+        """How many bytes the parser needs to the end of a request; `_UNKNOWN` where only the parser knows."""
+        self._form: HeadForm | None = None
+        self._head: Head | None = None
+        self._content: StreamReader | None = None
+        self._over = False
+        self._idle_since: float | None = None
+        self.task: asyncio.Task[None] | None = None
+        """The request that is being served."""
+        self.flow: Flow | None = None
+
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Bound what waits for a slow client."""
-        cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_HIGH_WATER)
         super().connection_made(transport)
+        tcp_keepalive(cast("asyncio.Transport", transport))
+        cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self._server.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End the handler of a client that has gone, at once."""
+        super().connection_lost(exc)
+        self._over = True
+        self._waiting.clear()
+        self._server.lost(self)
+        if self.task is not None:
+            self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; then do what aiohttp leaves undone about what it should not have been."""
-        super().data_received(data)
-        if not self._messages:
+        """Find the requests in what came, and serve them; empty `data` means that what was held may be parsed now."""
+        if self._over:
             return
-        message, payload = self._messages[-1]
-        if isinstance(message, _ErrInfo):
-            # The handler of the request before waits for the rest of its body, and there is none that can be read.
-            if self._current_request is not None and not self._current_request.content.is_eof():
-                self._current_request.content.set_exception(RequestPayloadError("broken framing"))
-        elif message.version not in _VERSIONS:
-            error = BadStatusLine("another version of HTTP")
-            self._messages[-1] = (_ErrInfo(status=error.code, exc=error, message=error.message), payload)
+        form, transport = self._form, self.transport
+        if form is not None and self._due == 0 and data and transport is not None:
+            measured = form.measure(data)
+            if measured is not None and len(data) == measured[0] + measured[1]:
+                assert self._head is not None  # noqa: S101 - it came with the form
+                client = ClientRequest(self, transport, self._head, data[measured[0] :], None)
+                if self.task is None:
+                    self._begin(client)
+                else:
+                    self._wait(client)
+                return
+        self._parse(data)
+
+    def eof_received(self) -> None:
+        """Close when the client closes."""
 
     def pause_writing(self) -> None:
         """Pass back-pressure on to the provider."""
@@ -266,41 +121,189 @@ class Connection(RequestHandler):
         if self.flow is not None:
             self.flow[1]()
 
-    def handle_error(
-        self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """Answer what aiohttp could not parse, in our envelope and without a byte of what it was."""
-        del request, message
-        answer = self._on_malformed(exc if status < 500 else None)  # noqa: PLR2004
+    # the end of a connection
+
+    def sweep(self, now: float) -> None:
+        """Close a connection on which no request has come for too long."""
+        if self.task is not None:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= KEEP_ALIVE_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Read nothing more, and end the connection when what was written has gone out."""
+        self._over = True
+        if self.transport is not None:
+            self.transport.close()
+
+    # requests
+
+    def _parse(self, data: bytes) -> None:
+        if self._parser is None:
+            self._parser = HttpRequestParser(
+                self, self._loop, READ_BUFFER, payload_exception=RequestPayloadError, max_msg_queue_size=MOST_WAITING
+            )
+        began = self._due == 0
+        try:
+            messages, switches, rest = self._parser.feed_data(data)
+            while switches:  # the client offers another protocol, which nobody has to take (RFC 9110, 7.8)
+                self._parser.set_upgraded(False)
+                more, switches, rest = self._parser.feed_data(rest)
+                messages = [*messages, *more]
+        except HttpProcessingError as error:
+            self._broken(error)
+            return
+        if data:
+            self._count(data, messages[0][0] if began and len(messages) == 1 else None)
+        for message, content in messages:
+            if message.version not in _VERSIONS:
+                self._broken(BadStatusLine("another version of HTTP"))
+                return
+            self._content = content
+            assert self.transport is not None  # noqa: S101 - it is set as long as anything comes
+            self._wait(ClientRequest(self, self.transport, _head_of(message), None, content))
+        if self._waiting and self.task is None:
+            self._next()
+
+    def _count(self, data: bytes, message: RawRequestMessage | None) -> None:
+        """Keep in mind how much the parser still needs, and the form of a head whose like can do without it."""
+        if self._due > 0:
+            self._due = self._due - len(data) if len(data) <= self._due else _UNKNOWN
+            return
+        form = None
+        if message is not None and not (message.chunked or message.upgrade or message.compression):
+            form = form_of(data)
+        measured = None if form is None else form.measure(data)
+        if message is not None and measured is not None and len(data) <= sum(measured):
+            self._due = sum(measured) - len(data)
+            head = _head_of(message)
+            if "expect" not in head.headers:
+                self._form, self._head = form, head
+        elif message is None or not is_bare(data):
+            self._due = _UNKNOWN
+
+    def _broken(self, error: HttpProcessingError) -> None:
+        """Nothing that can be read will come any more: say so after the answers that are owed."""
+        self._over = True
+        if self._content is not None and not self._content.is_eof():
+            self._content.set_exception(RequestPayloadError("broken framing"))  # its handler may wait for the rest
+        self._waiting.append(error)
+        if self.task is None:
+            self._next()
+
+    def _wait(self, client: ClientRequest) -> None:
+        self._waiting.append(client)
+        if len(self._waiting) >= MOST_WAITING and not self._buffer_paused:
+            self._pause_reading_for_buffer()
+
+    def _begin(self, client: ClientRequest) -> None:
+        self._server.requests_count += 1
+        self.task = self._loop.create_task(self._serve(client))
+        if client.content is not None and self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._waiting) <= MOST_WAITING // 2:
+            self._parse(b"")  # what the parser held back
+            if len(self._waiting) < MOST_WAITING:
+                self._resume_reading_for_buffer()
+
+    def _next(self) -> None:
+        following = self._waiting.popleft()
+        if isinstance(following, ClientRequest):
+            self._begin(following)
+        else:
+            self._answer_malformed(following)
+
+    async def _serve(self, client: ClientRequest) -> None:
+        try:
+            await self._server.handler(client)
+            if client.content is not None and not client.read_up:
+                await _linger(client.content)
+                client.keep_alive = False
+        except Exception:  # noqa: BLE001 - what it was must not be logged here: it may quote the client's bytes
+            client.keep_alive = False
+            if client.answered is None:
+                self._answer_malformed(None)
+        self.task = None
+        if not client.keep_alive:
+            self.close()
+        elif self._waiting:
+            self._next()
+
+    def _answer_malformed(self, error: BaseException | None) -> None:
+        answer = self._server.on_malformed(error)
         if self.transport is not None:
             self.transport.write(answer)
-        return cast("web.StreamResponse", Sent(keep_alive=False))
-
-    def log_exception(self, *_args: object, **_kwargs: object) -> None:
-        """Say nothing: aiohttp's lines quote the client's bytes; `on_malformed` counts and logs."""
+        self.close()
 
 
-class GatewayServer(web.Server):
-    """The HTTP server of one worker."""
+class GatewayServer:
+    """The HTTP server of one worker: it makes the protocol of each connection; a client that leaves ends its
+    handler.
+    """
 
     def __init__(self, handler: Handler, on_malformed: OnMalformed) -> None:
-        """Serve with `handler`; a client that leaves cancels it."""
-        super().__init__(handler, handler_cancellation=True)  # type: ignore[arg-type] # `Sent` is all that it uses of an answer
-        self._on_malformed = on_malformed
+        """Serve with `handler`, which answers whatever happens."""
+        self.handler = handler
+        self.on_malformed = on_malformed
+        self.requests_count = 0
+        self._loop = asyncio.get_running_loop()
+        self._connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
 
-    def __call__(self) -> RequestHandler:
+    def __call__(self) -> Connection:
         """Make the protocol of a new connection."""
-        return Connection(self, loop=self._loop, on_malformed=self._on_malformed)
+        return Connection(self, self._loop)
+
+    def opened(self, connection: Connection) -> None:
+        """Keep the deadlines of a new connection, with one timer for all."""
+        self._connections.add(connection)
+        if self._timer is None:
+            self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection that has ended."""
+        self._connections.discard(connection)
 
     async def close_connections(self) -> None:
-        """Close every connection, whatever it does."""
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.shutdown(LINGER_SECONDS)
+        """Close every connection; what is still served then has a moment to end by itself."""
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
+        for connection in list(self._connections):
+            if connection.task is None:
+                connection.close()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=LINGER_SECONDS)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=LINGER_SECONDS)
+        for connection in list(self._connections):
+            connection.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in list(self._connections):
+            connection.sweep(now)
+        self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._connections else None
 
 
-def _too_large(limit: int) -> Refusal:
-    return _refused(413, "request_too_large", f"The request body is larger than {limit:,} bytes; send less.")
+async def _linger(content: StreamReader) -> None:
+    """Take a little of a body that nobody wants, so that its client reads the answer before the connection ends."""
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            while not content.at_eof():
+                await content.readany()
+    except (TimeoutError, RequestPayloadError, HttpProcessingError):
+        pass
 
 
-def _refused(status: int, code: str, message: str) -> Refusal:
-    return Refusal(Fault(status, ErrorType.INVALID_REQUEST, code, message))
+def _head_of(message: RawRequestMessage) -> Head:
+    headers: dict[str, str] = {}
+    for name, value in message.headers.items():
+        headers.setdefault(name.lower(), value)
+    authorizations = tuple(message.headers.getall("Authorization", ()))
+    chunks = message.version >= (1, 1)
+    return Head(message.method, path_of(message.path), headers, authorizations, chunks, message.should_close)

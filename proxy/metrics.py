@@ -17,6 +17,7 @@ ACCOUNTS_SHOWN: Final = 1_000
 """Accounts beyond these are counted together as `other`, so that the page cannot grow without end."""
 OTHER: Final = "other"
 NO_PROVIDER: Final = "none"
+_KINDS: Final = ("prompt", "cached", "completion", "reasoning")
 _MS: Final = 1_000
 _PUSD_PER_USD: Final = 10**12
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
@@ -56,32 +57,58 @@ class _Observed:
 
 
 class _OfRequest:
-    """The children that requests of one kind (endpoint, model, provider, status, stream, source, ending) share."""
+    """What requests of one kind (endpoint, model, provider, status, stream, source, ending) are counted in.
 
-    __slots__ = ("duration", "overhead", "requests", "source", "ttft")
+    Counts are kept here and written ten times a second: ten times cheaper than each into the file that the page is
+    made of.
+    """
+
+    __slots__ = ("_children", "counted", "duration", "metered", "overhead", "ttft")
 
     def __init__(self, families: "Metrics", end: RequestEnd) -> None:
         provider = end.provider or NO_PROVIDER
-        self.requests = families.requests.labels(
-            end.endpoint, end.model, provider, str(end.status), str(end.stream).lower()
+        self._children = (
+            families.requests.labels(end.endpoint, end.model, provider, str(end.status), str(end.stream).lower()),
+            families.sources.labels(end.usage_source or UsageSource.NONE, end.ending),
         )
-        self.source = families.sources.labels(end.usage_source or UsageSource.NONE, end.ending)
+        self.counted = self.metered = 0
         self.duration = families.observed(families.duration, end.endpoint, end.model)
         self.ttft = families.observed(families.ttft, end.endpoint, end.model)
         self.overhead = families.observed(families.overhead, end.endpoint, end.model)
 
+    def write(self) -> None:
+        """Write what was counted since the last time."""
+        _write(self._children, (self.counted, self.metered))
+        self.counted = self.metered = 0
+
 
 class _OfAccount:
-    """The children that requests of one account for one model share."""
+    """What requests of one account for one model are counted in; the cost in pico-dollars."""
 
-    __slots__ = ("cached", "completion", "cost", "prompt", "reasoning", "speed")
+    __slots__ = ("_children", "cached", "completion", "cost", "fresh", "prompt", "reasoning", "speed")
 
     def __init__(self, families: "Metrics", account: tuple[str, ...], model: str) -> None:
-        self.prompt, self.cached, self.completion, self.reasoning = (
-            families.tokens.labels(*account, model, kind) for kind in ("prompt", "cached", "completion", "reasoning")
+        self._children = (
+            *(families.tokens.labels(*account, model, kind) for kind in _KINDS),
+            families.cost.labels(*account, model),
         )
-        self.cost = families.cost.labels(*account, model)
+        self.prompt = self.cached = self.completion = self.reasoning = self.cost = 0
+        self.fresh = True
+        """Nothing is counted that was not written."""
         self.speed = families.observed(families.speed, model)
+
+    def write(self) -> None:
+        """Write what was counted since the last time."""
+        tokens = (self.prompt, self.cached, self.completion, self.reasoning)
+        _write(self._children, (*tokens, self.cost / _PUSD_PER_USD))
+        self.prompt = self.cached = self.completion = self.reasoning = self.cost = 0
+        self.fresh = True
+
+
+def _write(children: Sequence[Counter], amounts: Sequence[float]) -> None:
+    for child, amount in zip(children, amounts, strict=True):
+        if amount:
+            child.inc(amount)
 
 
 class Metrics:
@@ -98,7 +125,8 @@ class Metrics:
         self._of_call: dict[str, _Observed] = {}
         self._observed: dict[tuple[Histogram, tuple[str, ...]], _Observed] = {}
         self._of_attempt: dict[tuple[str, str], Counter] = {}
-        self._unwritten: dict[Counter, float] = {}
+        self._attempted: dict[Counter, int] = {}
+        self._used: list[_OfAccount] = []
         self._reachable: dict[str, bool] = {}
         self._flight = (-1, -1)
         request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
@@ -149,12 +177,12 @@ class Metrics:
         child = self._of_request.get(kind)
         if child is None:
             child = self._of_request[kind] = _OfRequest(self, end)
-        self._add(child.requests, 1)
+        child.counted += 1
         if end.reason is not None:
             self.refused.labels(end.reason).inc()
         if metered is None:
             return
-        self._add(child.source, 1)
+        child.metered += 1
         child.duration.observe(end.duration_ms / _MS)
         if end.overhead_ms is not None:
             child.overhead.observe(end.overhead_ms / _MS)
@@ -176,7 +204,7 @@ class Metrics:
         child = self._of_attempt.get((provider, outcome))
         if child is None:
             child = self._of_attempt[provider, outcome] = self._attempts.labels(provider, outcome)
-        self._add(child, 1)
+        self._attempted[child] = self._attempted.get(child, 0) + 1
         if reachable is not None and self._reachable.get(provider) is not reachable:
             self._reachable[provider] = reachable
             self._upstream_up.labels(provider).set(reachable)
@@ -203,31 +231,31 @@ class Metrics:
         """Write what was counted since the last time to the page; what is not written yet is lost if the process is
         killed.
         """
-        unwritten, self._unwritten = self._unwritten, {}
-        for child, amount in unwritten.items():
+        attempted, self._attempted = self._attempted, {}
+        for child, amount in attempted.items():
             child.inc(amount)
+        for kind in self._of_request.values():
+            if kind.counted:
+                kind.write()
+        used, self._used = self._used, []
+        for account in used:
+            account.write()
         for observed in self._observed.values():
             observed.write()
 
-    def _add(self, child: Counter, amount: float) -> None:
-        """Count in memory: ten times cheaper than in the file that the page is made of, which is written ten times a
-        second.
-        """
-        self._unwritten[child] = self._unwritten.get(child, 0) + amount
-
     def _count_usage(self, end: RequestEnd, metered: Metered) -> None:
         usage = metered.usage
-        child = self._account_child(end.account or OTHER, end.model)
-        if usage.prompt:
-            self._add(child.prompt, usage.prompt)
-        if usage.cached:
-            self._add(child.cached, usage.cached)
-        if usage.completion:
-            self._add(child.completion, usage.completion)
-        if usage.reasoning:
-            self._add(child.reasoning, usage.reasoning)
-        if metered.cost_pusd:
-            self._add(child.cost, metered.cost_pusd / _PUSD_PER_USD)
+        child = self._of_account.get((end.account or OTHER, end.model)) or self._account_child(
+            end.account or OTHER, end.model
+        )
+        if child.fresh:
+            child.fresh = False
+            self._used.append(child)
+        child.prompt += usage.prompt
+        child.cached += usage.cached
+        child.completion += usage.completion
+        child.reasoning += usage.reasoning or 0
+        child.cost += metered.cost_pusd
         if usage.completion and end.ttft_ms is not None and end.duration_ms > end.ttft_ms:
             child.speed.observe(usage.completion / (end.duration_ms - end.ttft_ms) * _MS)
         if usage.inconsistent and end.provider is not None:
@@ -238,12 +266,8 @@ class Metrics:
             self._stray_tags.labels(end.model).inc(end.stray_close_tags)
 
     def _account_child(self, account: str, model: str) -> _OfAccount:
-        child = self._of_account.get((account, model))
-        if child is None:
-            shown = account if account in self._accounts or len(self._accounts) < ACCOUNTS_SHOWN else OTHER
-            self._accounts.add(shown)
-            child = self._of_account.get((shown, model)) or _OfAccount(
-                self, (shown,) if self._account_label else (), model
-            )
-            self._of_account[shown, model] = child
+        shown = account if account in self._accounts or len(self._accounts) < ACCOUNTS_SHOWN else OTHER
+        self._accounts.add(shown)
+        child = self._of_account.get((shown, model)) or _OfAccount(self, (shown,) if self._account_label else (), model)
+        self._of_account[shown, model] = child
         return child

@@ -2,8 +2,8 @@
 
 from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
 
+from proxy.client_request import ClientRequest
 from proxy.errors import ErrorType, Fault
-from proxy.http_server import ClientRequest
 from proxy.wire.headers import fault_lines
 from proxy.wire.refusal import error_body
 

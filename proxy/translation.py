@@ -13,6 +13,7 @@ from proxy.call import Call, Target
 from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
+from proxy.wire.chat_plain import read_plain_answer, write_plain_answer
 from proxy.wire.chat_request import Dialect, thinking_is_off, upstream_body
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.native_answer import NativePlan, read_native_answer, write_native_answer
@@ -155,13 +156,23 @@ class _Chat(Struct, frozen=True):
         return ChatStream(self._stream_plan())
 
     def answer(self, body: bytes) -> Answered:
+        provider, reasoning = self.target.provider, self._reasoning()
+        plain = None
+        if not provider.strip_fields:
+            plain = read_plain_answer(body, reasoning, completion_from_total=provider.completion_from_total)
+        if plain is not None:
+            written = write_plain_answer(plain, self.call.model.id)
+            return Answered(written, plain.usage, UsageSource.UPSTREAM, plain.upstream_id, plain.reasoning_field)
+        return self._carefully(body, reasoning)
+
+    def _carefully(self, body: bytes, reasoning: ReasoningPlan) -> Answered:
         provider = self.target.provider
         answer = read_answer(
             body,
             new_id=self.around.new_id,
             strip_fields=provider.strip_fields,
             completion_from_total=provider.completion_from_total,
-            reasoning=self._reasoning(),
+            reasoning=reasoning,
         )
         usage, source = billed(answer.usage, answer.output_bytes, self.call.estimate)
         return Answered(self._written(answer, usage), usage, source, answer.upstream_id, answer.reasoning_field)
@@ -200,6 +211,9 @@ class _Response(_Chat, frozen=True):
     """A response for the client, chat completions with the provider."""
 
     response: ResponseRequest
+
+    def answer(self, body: bytes) -> Answered:
+        return self._carefully(body, self._reasoning())
 
     def stream(self) -> AnswerStream:
         return ResponseStream(self._stream_plan(), self._shape())

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from proxy import http_server
+from proxy import client_request, http_server
+from proxy.client_request import ClientRequest
 from proxy.errors import Refusal
-from proxy.http_server import ClientRequest, GatewayServer, Sent
+from proxy.http_server import GatewayServer
 from proxy.refuse import malformed
 from waiting import WAIT, until
 
@@ -35,8 +36,10 @@ class Served:
         self.ended = asyncio.Event()
         self.server = GatewayServer(self._handle, self._on_malformed)
 
-    async def _handle(self, request) -> Sent:
-        client = ClientRequest(request, b"x-request-id: req_1\r\n", closing=self.closing)
+    async def _handle(self, client: ClientRequest) -> None:
+        client.add_line(b"x-request-id: req_1\r\n")
+        if self.closing:
+            client.keep_alive = False
         try:
             await self.story(client)
         except Refusal as refusal:
@@ -46,7 +49,6 @@ class Served:
             raise
         finally:
             self.ended.set()
-        return client.sent()
 
     def _on_malformed(self, error: BaseException | None) -> bytes:
         self.malformed.append(error)
@@ -200,7 +202,7 @@ class TestAnswers:
 class TestRequests:
     async def test_method_path_and_headers_are_the_clients(self):
         async def story(client):
-            facts = (client.method, client.path, client.header("X-one"), client.header("X-None"))
+            facts = (client.method, client.path, client.header("x-one"), client.header("x-none"))
             client.answer(200, repr(facts).encode())
 
         _, body = await ask(story, b"PATCH /v1/models/a%2Fb?q=/x HTTP/1.1\r\nHost: h\r\nx-One: 1\r\n\r\n")
@@ -208,7 +210,7 @@ class TestRequests:
 
     async def test_every_authorization_header_is_seen(self):
         async def story(client):
-            client.answer(200, repr(client.authorizations()).encode())
+            client.answer(200, repr(list(client.head.authorizations)).encode())
 
         _, body = await ask(story, b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nauthorization: b\r\n\r\n")
         assert body.decode() == "['a', 'b']"
@@ -348,7 +350,7 @@ class TestBodies:
 
     @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
     async def test_a_body_that_does_not_come_in_time_is_given_up(self, drips, monkeypatch):
-        monkeypatch.setattr(http_server, "BODY_SECONDS", 0.1)
+        monkeypatch.setattr(client_request, "BODY_SECONDS", 0.1)
         monkeypatch.setattr(http_server, "LINGER_SECONDS", 0.1)
         async with serving(echo) as served, client_of(served) as line:
             line.send(post(b"")[:-5] + b"900\r\n\r\n")
@@ -362,8 +364,8 @@ class TestBodies:
             assert b"Connection: close\r\n" in head
 
     async def test_the_more_has_come_the_more_time_there_is(self, monkeypatch):
-        monkeypatch.setattr(http_server, "BODY_SECONDS", 0.05)
-        monkeypatch.setattr(http_server, "BODY_RATE", 1)
+        monkeypatch.setattr(client_request, "BODY_SECONDS", 0.05)
+        monkeypatch.setattr(client_request, "BODY_RATE", 1)
         async with serving(echo) as served, client_of(served) as line:
             line.send(post(b"x" * 100)[:-1])
             await until(lambda: served.server.requests_count == 1)
@@ -621,3 +623,147 @@ class TestLeaving:
             await served.server.close_connections()
             assert (await idle.rest(), await busy.rest()) == (b"", b"")
             assert served.cancelled == 1
+
+
+class TestRepeatedHeads:
+    """A client that keeps its connection repeats its head; what it asks must not depend on what was asked before."""
+
+    async def test_a_head_that_repeats_but_for_its_length_is_read_as_the_first(self):
+        async with serving(echo) as served, client_of(served) as line:
+            for body in (b"first", b"x" * LIMIT, b"", b"last"):
+                line.send(post(body, "X-A: b"))
+                assert (await line.answer())[1] == body
+
+    @pytest.mark.parametrize(
+        ("second", "body"),
+        [
+            (post(b"22", "Authorization: other"), b"22 ['other']"),
+            (post(b"22"), b"22 []"),
+            (post(b"22", "Authorization: key", "Authorization: other"), b"22 ['key', 'other']"),
+            (chunked(b"22", lines="Authorization: key\r\n"), b"22 ['key']"),
+            (post(gzip.compress(b"22"), "Authorization: key", "Content-Encoding: gzip"), b"22 ['key']"),
+            (post(b"22", "Authorization: key").replace(b"POST ", b"POST http://h"), b"22 ['key']"),
+            (post(b"22", "Authorization: key").replace(b"Length: 2", b"Length: 002"), b"22 ['key']"),
+            (post(b"22", "Authorization: key").replace(b"Content-L", b"content-l"), b"22 ['key']"),
+        ],
+    )
+    async def test_a_head_that_differs_is_read_anew(self, second, body):
+        async def story(client):
+            said = await client.body(LIMIT)
+            client.answer(200, said + b" " + repr(list(client.head.authorizations)).encode())
+
+        first = post(b"1", "Authorization: key")
+        async with serving(story) as served, client_of(served) as line:
+            for request, expected in ((first, b"1 ['key']"), (second, body), (first, b"1 ['key']")):
+                line.send(request)
+                assert (await line.answer())[1] == expected
+
+    @pytest.mark.parametrize("cut", [1, 20, 60, 103, 104, 105, 110])
+    async def test_a_request_that_comes_in_two_pieces_is_whole_again(self, cut):
+        """The pieces of the second are cut anywhere: in its head, at its end, in its body."""
+        request = post(b"0123456789", "X-A: b")
+        async with serving(echo) as served, client_of(served) as line:
+            for pieces in ((request,), (request[:cut], request[cut:]), (request,)):
+                before = served.server.requests_count
+                for piece in pieces:
+                    line.send(piece)
+                    await line.writer.drain()
+                    await asyncio.sleep(0.01)
+                assert (await line.answer())[1] == b"0123456789"
+                assert served.server.requests_count == before + 1
+
+    async def test_requests_in_advance_keep_their_order_and_their_bodies(self):
+        async with serving(echo) as served, client_of(served) as line:
+            line.send(post(b"0"))
+            await line.answer()
+            bodies = [b"%d" % number for number in range(1, 200)]
+            line.send(b"".join(post(body) for body in bodies[:150]))
+            for body in bodies[150:]:
+                await line.writer.drain()
+                await asyncio.sleep(0)
+                line.send(post(body))
+            assert [(await line.answer())[1] for _ in bodies] == bodies
+
+    async def test_the_length_of_a_repeated_head_is_a_length_or_the_request_is_malformed(self):
+        async with serving(echo) as served, client_of(served) as line:
+            line.send(post(b"1"))
+            await line.answer()
+            line.send(post(b"1").replace(b"Length: 1", b"Length: +1"))
+            assert (await line.rest()).endswith(b"oops")
+            assert len(served.malformed) == 1
+
+    async def test_a_request_without_a_body_in_between_changes_nothing(self):
+        async with serving(echo) as served, client_of(served) as line:
+            for request, body in ((GET, b""), (post(b"1"), b"1"), (GET, b""), (post(b"22"), b"22")):
+                line.send(request)
+                assert (await line.answer())[1] == body
+
+
+class TestWaiting:
+    async def test_no_more_than_some_requests_are_read_in_advance(self):
+        go = asyncio.Event()
+
+        async def story(client):
+            await go.wait()
+            client.answer(200, client.path.encode())
+
+        count = 5 * http_server.MOST_WAITING
+        async with serving(story) as served, client_of(served) as line:
+            line.send(b"".join(b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % number for number in range(count)))
+            await until(lambda: served.server.requests_count == 1)
+            await asyncio.sleep(0.05)
+            (connection,) = served.server._connections
+            assert len(connection._waiting) <= http_server.MOST_WAITING
+            go.set()
+            assert [(await line.answer())[1] for _ in range(count)] == [b"/%d" % number for number in range(count)]
+
+    async def test_an_offer_of_another_protocol_is_passed_over(self):
+        offer = b"GET /ws HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        async with serving(hello) as served, client_of(served) as line:
+            line.send(offer + GET)
+            assert [(await line.answer())[1] for _ in range(2)] == [b"hello", b"hello"]
+            line.send(GET)
+            assert (await line.answer())[1] == b"hello"
+
+    async def test_a_body_that_breaks_while_it_waits_for_its_turn_is_a_bad_request(self):
+        go = asyncio.Event()
+
+        async def story(client):
+            if client.path == "/first":
+                await go.wait()
+                client.answer(200, b"first")
+            else:
+                client.answer(200, await client.body(LIMIT))
+
+        async with serving(story) as served, client_of(served) as line:
+            line.send(b"GET /first HTTP/1.1\r\nHost: h\r\n\r\n")
+            line.send(chunked(b"abc", end=b""))
+            await until(lambda: served.server.requests_count == 1)
+            await asyncio.sleep(0.05)
+            line.send(b"zz\r\n")
+            await asyncio.sleep(0.05)
+            go.set()
+            assert (await line.answer())[1] == b"first"
+            head, body = await line.answer()
+            assert (head[9:12], body) == (b"400", b"invalid_body")
+            assert await line.rest() == b""
+
+    @pytest.mark.parametrize("said", [b"", b"POST / HT", GET], ids=["nothing", "half a head", "a request"])
+    async def test_a_connection_on_which_nothing_more_comes_is_closed(self, said, monkeypatch):
+        monkeypatch.setattr(http_server, "KEEP_ALIVE_SECONDS", 0.05)
+        monkeypatch.setattr(http_server, "SWEEP_SECONDS", 0.02)
+        async with serving(hello) as served, client_of(served) as line:
+            line.send(said)
+            assert (await line.rest())[-5:] == (b"hello" if said == GET else b"")
+
+    async def test_a_connection_that_is_served_is_not_closed_however_long_that_takes(self, monkeypatch):
+        monkeypatch.setattr(http_server, "KEEP_ALIVE_SECONDS", 0.02)
+        monkeypatch.setattr(http_server, "SWEEP_SECONDS", 0.01)
+
+        async def story(client):
+            await asyncio.sleep(0.2)
+            client.answer(200, b"late")
+
+        async with serving(story) as served, client_of(served) as line:
+            line.send(GET)
+            assert (await line.answer())[1] == b"late"

@@ -31,7 +31,14 @@ FLOORS = {
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
         *("proxy.stores", "proxy.stores.*", "proxy.upstream", "proxy.upstream.*", "proxy.ledger", "proxy.ledger.*"),
-        *("proxy.metrics", "proxy.metrics_*", "proxy.logs", "proxy.report", "proxy.http_server"),
+        *(
+            "proxy.metrics",
+            "proxy.metrics_*",
+            "proxy.logs",
+            "proxy.report",
+            "proxy.http_server",
+            "proxy.client_request",
+        ),
         *("proxy.configuration", "proxy.yaml_file"),
     ),
     # Steps of a request: never one another, because what a step learned is in the value it returns.

@@ -19,7 +19,10 @@ class Body(Protocol):
     """What a request offers to this step."""
 
     def header(self, name: str) -> str | None:
-        """Return a header's value."""
+        """Return a header's value; `name` in lower case."""
+
+    def whole_body(self, limit: int) -> bytes | None:
+        """Return the body if it has come already; raises `Refusal` if it is larger than `limit`."""
 
     async def body(self, limit: int) -> bytes:
         """Return the decoded body; raises `Refusal` if it cannot be had."""
@@ -39,8 +42,10 @@ async def accept(
     """Return the call that a request makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403,
     408, 413, 415).
     """
-    _check_media_type(request.header("Content-Type"))
-    body = await request.body(max_body)
+    _check_media_type(request.header("content-type"))
+    body = request.whole_body(max_body)
+    if body is None:
+        body = await request.body(max_body)
     response = None if endpoint is Endpoint.CHAT else read_response_request(body)
     asked = read_chat_request(body) if response is None else response.shared
     try:

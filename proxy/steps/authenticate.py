@@ -12,7 +12,7 @@ from proxy.limits import KeyStore
 
 REMEMBERED: Final = 10_000
 """Keys kept in memory; admission checks each again, so an old entry costs nothing but a refusal one step later."""
-_CREDENTIALS: Final = re.compile(r"(?P<scheme>[A-Za-z-]+)[ \t]+(?P<key>[\x21-\x7e]{1,512})[ \t]*")
+_CREDENTIALS: Final = re.compile(r"[ \t]*([A-Za-z-]+)[ \t]+([\x21-\x7e]{1,512})[ \t]*")
 _SCHEMES: Final = frozenset({"bearer", "api-key"})
 
 
@@ -39,31 +39,46 @@ class Memory:
         self._known.pop(digest, None)
 
 
+def remembered(authorizations: Sequence[str], memory: Memory, *, now_ms: int) -> Identity | None:
+    """Return who is calling if the key is one that was seen before, else None. Raises `Refusal` as `authenticate`."""
+    identity = memory.get(digest_of_key(_presented(authorizations)))
+    return None if identity is None else _good(identity, memory, now_ms)
+
+
 async def authenticate(authorizations: Sequence[str], memory: Memory, keys: KeyStore, *, now_ms: int) -> Identity:
     """Return who is calling. Raises `Refusal`: 401, 403 for a disabled account, 503 if an unknown key cannot be
     looked up.
 
     All that is wrong with a key is one answer, so that a probe cannot tell an unknown key from a revoked one.
     """
-    if not authorizations:
-        raise Refusal(_missing())
-    match = _CREDENTIALS.fullmatch(authorizations[0].strip(" \t")) if len(authorizations) == 1 else None
-    if match is None or match["scheme"].lower() not in _SCHEMES:
-        raise Refusal(invalid_key())
-    digest = digest_of_key(match["key"])
+    key = _presented(authorizations)
+    digest = digest_of_key(key)
     identity = memory.get(digest)
     if identity is None:
-        account = account_of_key(match["key"])
+        account = account_of_key(key)
         if account is None:
             raise Refusal(invalid_key())
         identity = await _look_up(account, digest, keys)
         memory.put(identity)
+    return _good(identity, memory, now_ms)
+
+
+def _presented(authorizations: Sequence[str]) -> str:
+    if not authorizations:
+        raise Refusal(_missing())
+    match = _CREDENTIALS.fullmatch(authorizations[0]) if len(authorizations) == 1 else None
+    if match is None or match[1].lower() not in _SCHEMES:
+        raise Refusal(invalid_key())
+    return match[2]
+
+
+def _good(identity: Identity, memory: Memory, now_ms: int) -> Identity:
     if identity.key.revoked_ms is not None or (
         identity.key.expires_ms is not None and identity.key.expires_ms <= now_ms
     ):
         raise Refusal(invalid_key())
     if identity.account.disabled:
-        memory.forget(digest)
+        memory.forget(identity.digest)
         raise Refusal(account_disabled())
     return identity
 

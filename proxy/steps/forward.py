@@ -80,14 +80,11 @@ async def forward(
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
-        outcome = replace(
-            outcome,
-            target=target,
-            attempts=outcome.attempts + 1,
-            asked_at=outcome.asked_at or forwarder.clock(),
-            ignored=translation.ignored,
+        asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
+        outcome = Outcome(
+            Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at, ignored=ignored
         )
-        all_lines = lines + ignored_line(translation.ignored)
+        all_lines = lines + ignored_line(ignored) if ignored else lines
         attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation)
         try:
             served = await attempt.run(outcome)
@@ -125,26 +122,35 @@ class _Attempt(Struct, frozen=True):
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
         connection = self.upstream.pool.take_idle()
-        if connection is not None:
+        while True:
+            kept = connection is not None
+            if connection is None:
+                try:
+                    connection = await self.upstream.pool.connect()
+                except asyncio.CancelledError:
+                    return replace(outcome, ending=Ending.CLIENT_GONE), None
+            exchange = self._ask(connection)
             try:
-                return await self._ask(connection, outcome)
+                result = await exchange.done
+            except asyncio.CancelledError:
+                return self._client_gone(exchange, outcome)
             except UpstreamError as error:
                 # The provider closed the idle connection as the request was on its way: it has not begun to work on it.
-                if error.kind != "upstream_unavailable" or connection.answered:
+                if not kept or error.kind != "upstream_unavailable" or connection.answered:
                     raise
-        try:
-            connection = await self.upstream.pool.connect()
-        except asyncio.CancelledError:
-            return replace(outcome, ending=Ending.CLIENT_GONE), None
-        return await self._ask(connection, outcome)
+                connection = None
+            else:
+                return self._served(exchange, result, outcome), None
+            finally:
+                self.forwarder.open.discard(exchange)
 
-    async def _ask(self, connection: UpstreamConnection, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
+    def _ask(self, connection: UpstreamConnection) -> Exchange:
         translation = self.translation
         body = translation.request()
         stream = self.call.request.stream
         head = request_head(
             self.upstream.origin.path + translation.path,
-            self.upstream.origin.authority,
+            self.upstream.authority,
             self.upstream.head_lines,
             len(body),
             stream=stream,
@@ -152,18 +158,15 @@ class _Attempt(Struct, frozen=True):
         exchange = self._pump(connection) if stream else self._answer(connection)
         connection.send(head, body, exchange)
         self.forwarder.open.add(exchange)
-        try:
-            result = await exchange.done
-        except asyncio.CancelledError:
-            return self._client_gone(exchange, outcome)
-        finally:
-            self.forwarder.open.discard(exchange)
+        return exchange
+
+    def _served(self, exchange: Exchange, result: Ending | bytes, outcome: Outcome) -> Outcome:
         if isinstance(exchange, Pump):
             assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
             self.upstream.learn(exchange.stream.reasoning_field)
-            return stream_outcome(outcome, result, exchange), None
+            return stream_outcome(outcome, result, exchange)
         assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
-        return self._serve_answer(result, outcome), None
+        return self._serve_answer(result, outcome)
 
     def _answer(self, connection: UpstreamConnection) -> Answer:
         provider = self.target.provider
@@ -201,10 +204,15 @@ class _Attempt(Struct, frozen=True):
         answered = self.translation.answer(body)
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
-        return replace(
-            answer_outcome(outcome, answered),
-            ending=Ending.COMPLETE,
+        return Outcome(
+            Ending.COMPLETE,
+            outcome.target,
+            outcome.attempts,
             reached=True,
+            usage=answered.usage,
+            source=answered.source,
+            upstream_id=answered.upstream_id,
+            asked_at=outcome.asked_at,
             first_byte_at=self.forwarder.clock(),
         )
 

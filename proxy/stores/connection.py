@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.scripts import Script
-from proxy.stores.server import Line, Server, Word, pack
+from proxy.stores.server import MISSING, Line, Server, Word, pack
 
 OnChange = Callable[[bool], None]
 OnCall = Callable[[str, float], None]
@@ -122,11 +122,15 @@ class StoreConnection:
         The future fails with StoreUnavailable when the store is away, too slow, or answers with an error; the server's
         error is then the cause.
         """
+        return self.send(name or str(words[0]), pack(words))
+
+    def send(self, name: str, packed: bytes) -> asyncio.Future[Any]:
+        """Queue one command that is packed already; else as `call`."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self._up:
             reply.set_exception(StoreUnavailable(self._detail))
             return reply
-        self._queue.append(_Call(name or str(words[0]), pack(words), reply))
+        self._queue.append(_Call(name, packed, reply))
         self._wake.set()
         return reply
 
@@ -135,7 +139,7 @@ class StoreConnection:
         try:
             return await self.call("EVALSHA", script.sha, len(keys), *keys, *args, name=script.name)
         except StoreUnavailable as refused:
-            if not isinstance(refused.__cause__, NoScriptError):
+            if not is_unknown_script(refused):
                 raise
         # Not a repetition: the server has just said that it ran nothing.
         return await self.call("EVAL", script.text, len(keys), *keys, *args, name=script.name)
@@ -200,12 +204,11 @@ class StoreConnection:
             async with asyncio.timeout(self._call_timeout):
                 await line.send([call.packed for call in batch])
                 for call in batch:
-                    answer = await line.read()
+                    while (answer := line.read_what_came()) is MISSING:
+                        await line.wait()
                     self._check_trust()
                     if isinstance(answer, RedisError):
-                        _fail(call, self._server.explain(answer), answer)
-                        if isinstance(answer, ReadOnlyError):
-                            self.distrust("it is a read-only replica; give the address of the primary")
+                        self._refused(call, answer)
                     elif not call.reply.done():
                         call.reply.set_result(answer)
         except BaseException as error:
@@ -217,6 +220,11 @@ class StoreConnection:
             seconds = clock() - begun
             for name in {call.name for call in batch}:
                 self._on_call(name, seconds)
+
+    def _refused(self, call: _Call, error: RedisError) -> None:
+        _fail(call, self._server.explain(error), error)
+        if isinstance(error, ReadOnlyError):
+            self.distrust("it is a read-only replica; give the address of the primary")
 
     def _check_trust(self) -> None:
         if self._distrust is not None:
@@ -259,6 +267,11 @@ async def connect_store(url: str, *, call_timeout: float = CALL_TIMEOUT) -> Asyn
         yield connection
     finally:
         await connection.close()
+
+
+def is_unknown_script(refused: StoreUnavailable) -> bool:
+    """Tell whether a call failed because the server does not know the script's digest: then it ran nothing."""
+    return isinstance(refused.__cause__, NoScriptError)
 
 
 def _fail(call: _Call, detail: str, cause: BaseException | None) -> None:

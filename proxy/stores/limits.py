@@ -25,10 +25,10 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.stores.connection import StoreConnection
+from proxy.stores.connection import StoreConnection, is_unknown_script
 from proxy.stores.records import account_from
 from proxy.stores.scripts import Script, load_script
-from proxy.stores.server import Word
+from proxy.stores.server import Command, Word
 
 LEASE_MS: Final = 60_000
 """How long a hold outlives a gateway that does not renew it; renewing every 20 s allows for two failures."""
@@ -45,6 +45,18 @@ class _Names:
     account: str
     leases: str
     late: str
+    settle: Command
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What all admissions of one key have in common, as long as neither its account nor the limits change."""
+
+    version: int
+    limits: Limits
+    keys: tuple[str, str, str, str]
+    terms: tuple[str | int, ...]
+    command: Command
 
 
 class RedisLimits:
@@ -58,6 +70,7 @@ class RedisLimits:
         self._renew = load_script("renew")
         self._use = load_script("use")
         self._names: dict[str, _Names] = {}
+        self._askings: dict[str, _Asking] = {}
         self._settle_is_known = False
 
     async def admit(self, identity: Identity, limits: Limits, hold: Hold) -> Admission:
@@ -68,24 +81,17 @@ class RedisLimits:
         """
         account = identity.account
         names = self._names_of(account.name)
-        args: tuple[Word, ...] = (
-            hold.request_id,
-            _lease(hold),
-            hold.tokens,
-            hold.nusd,
-            account.version,
-            LEASE_MS,
-            _or_empty(limits.requests_per_minute),
-            _or_empty(limits.tokens_per_minute),
-            _or_empty(limits.concurrent_requests),
-            _or_empty(limits.tokens_per_day),
-            _or_empty(limits.budget_nusd),
-            limits.budget_per,
-        )
-        keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
+        asking = self._asking_of(identity, limits)
         asked = self._connection.up
         try:
-            reply = await self._ask(self._admit, keys, args)
+            args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd))
+            try:
+                reply = await self._connection.send(self._admit.name, asking.command.packed(args))
+            except StoreUnavailable as refused:
+                if not is_unknown_script(refused):
+                    raise
+                reply = await self._connection.script(self._admit, asking.keys, (*args, *asking.terms))
+            self._check_name(reply, hold.request_id)
         except asyncio.CancelledError:
             self._give_back(names, hold, limits)
             raise
@@ -114,8 +120,11 @@ class RedisLimits:
         names = self._names_of(account)
         keys = (names.account, names.leases, names.late)
         args = _settling(hold, tokens, nusd, limits)
-        how = ("EVALSHA", self._settle.sha) if self._settle_is_known else ("EVAL", self._settle.text)
-        reply: asyncio.Future[object] = self._connection.call(*how, len(keys), *keys, *args, name=self._settle.name)
+        reply: asyncio.Future[object]
+        if self._settle_is_known:
+            reply = self._connection.send(self._settle.name, names.settle.packed(args))
+        else:
+            reply = self._connection.call("EVAL", self._settle.text, len(keys), *keys, *args, name=self._settle.name)
         reply.add_done_callback(self._note_whether_known)
         return reply
 
@@ -139,9 +148,12 @@ class RedisLimits:
 
     async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
         reply: list[Any] = await self._connection.script(script, keys, args)
-        if reply[0].decode() != args[0]:
-            raise self._desync()
+        self._check_name(reply, args[0])
         return reply
+
+    def _check_name(self, reply: list[Any], name: Word) -> None:
+        if reply[0].decode() != name:
+            raise self._desync()
 
     def _note_whether_known(self, reply: asyncio.Future[object]) -> None:
         """After any failure send the script's text again: the server may be another one, or have been flushed."""
@@ -163,11 +175,33 @@ class RedisLimits:
             if len(self._names) >= _NAMES_KEPT:
                 self._names.clear()
             shard = shard_prefix(shard_of(account))
-            names = _Names(
-                f"{shard}key:", f"{shard}acct:{account}", f"{shard}lease:{account}", f"{shard}late:{account}"
-            )
+            keys = (f"{shard}acct:{account}", f"{shard}lease:{account}", f"{shard}late:{account}")
+            settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 7)
+            names = _Names(f"{shard}key:", *keys, settle)
             self._names[account] = names
         return names
+
+    def _asking_of(self, identity: Identity, limits: Limits) -> "_Asking":
+        account = identity.account
+        asking = self._askings.get(identity.digest)
+        if asking is None or asking.limits is not limits or asking.version != account.version:
+            if len(self._askings) >= _NAMES_KEPT:
+                self._askings.clear()
+            names = self._names_of(account.name)
+            keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
+            terms: tuple[str | int, ...] = (
+                account.version,
+                LEASE_MS,
+                _or_empty(limits.requests_per_minute),
+                _or_empty(limits.tokens_per_minute),
+                _or_empty(limits.concurrent_requests),
+                _or_empty(limits.tokens_per_day),
+                _or_empty(limits.budget_nusd),
+                str(limits.budget_per),
+            )
+            command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 4, terms)
+            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys, terms, command)
+        return asking
 
 
 def shard_prefix(shard: int) -> str:
@@ -179,12 +213,13 @@ def _lease(hold: Hold) -> str:
     return f"{hold.request_id} {hold.tokens} {hold.nusd}"
 
 
-def _or_empty(limit: int | None) -> Word:
+def _or_empty(limit: int | None) -> str | int:
     return "" if limit is None else limit
 
 
-def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits) -> tuple[Word, ...]:
-    return (hold.request_id, _lease(hold), hold.tokens, hold.nusd, tokens, nusd, _or_empty(limits.tokens_per_minute))
+def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits) -> tuple[str, ...]:
+    rate = str(_or_empty(limits.tokens_per_minute))
+    return (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd), str(tokens), str(nusd), rate)
 
 
 def _lease_runs_out_instead(reply: asyncio.Future[Any]) -> None:

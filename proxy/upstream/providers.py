@@ -20,6 +20,7 @@ class Upstream:
         self.base_url = base_url
         self.origin = Origin.of(base_url)
         self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
+        self.authority = self.origin.authority
         self.head_lines = _credentials(provider) + _own_headers(provider)
         self.dialect = dialect_of(provider)
         self.reasoning_field = provider.reasoning_field
@@ -37,7 +38,7 @@ class Upstream:
 
     def secrets(self) -> tuple[str, ...]:
         """Return what must not be seen in anything a client gets: the provider's secrets, and where it is."""
-        return (*self.provider.secrets(), self.base_url, self.origin.authority, self.origin.host)
+        return (*self.provider.secrets(), self.base_url, self.authority, self.origin.host)
 
 
 def open_upstreams(

@@ -5,16 +5,16 @@ missing or private to the provider is changed. Pure.
 """
 
 from collections.abc import Callable, Collection
-from typing import Final, Literal
+from typing import Final
 
-import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
-from proxy.wire.chat_message import leaves_as_it_came, split_message
-from proxy.wire.chat_text import is_text, says, text_in, text_of_details, written_out
+from proxy.wire.chat_message import split_message
+from proxy.wire.chat_plain import read_plain_choices, reasoning_field
+from proxy.wire.chat_text import text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
@@ -32,26 +32,6 @@ _TEXT_FIELDS: Final = ("content", "refusal")
 _NULL: Final = Raw(b"null")
 _EMPTY_STRING: Final = Raw(b'""')
 _FUNCTION: Final = Raw(b'"function"')
-
-
-class _PlainMessage(Struct):
-    role: Literal["assistant"]
-    content: Raw
-    tool_calls: Raw = Raw()
-    reasoning: Raw = Raw()
-    reasoning_content: Raw = Raw()
-    reasoning_details: Raw = Raw()
-
-
-class _PlainChoice(Struct):
-    """A choice in the form that clients get: it is passed on as the bytes that came."""
-
-    index: int
-    message: _PlainMessage
-    finish_reason: Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
-
-
-_plain_choices: Final = msgspec.json.Decoder(list[_PlainChoice])
 
 
 class ChatAnswer(Struct, frozen=True):
@@ -223,40 +203,21 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
     """Normalise the choices; those of most servers need nothing and stay the bytes that came."""
     if raw is None:
         raise bad_answer("it holds no choices")
-    try:
-        plain = _plain_choices.decode(raw)
-        if plain and all(_is_plain(choice.message, plan) for choice in plain):
-            return _Read(raw, reasoning_field=_field(plain[0].message.reasoning, plain[0].message.reasoning_content))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
+    plain = read_plain_choices(raw, plan)
+    if plain is not None:
+        return _Read(raw, reasoning_field=plain.reasoning_field)
     choices = [_choice(choice, new_id, disguise) for choice in json.split_list(raw)]
     if not choices:
         raise bad_answer("it holds no choices")
     unsplit = Raw(json.encode(choices))
     messages = [json.split_object(bytes(choice["message"])) for choice in choices]
-    field = _field(*(messages[0].get(name) for name in FIELDS))
+    field = reasoning_field(*(messages[0].get(name) for name in FIELDS))
     if not plan.touches:
         return _Read(unsplit, reasoning_field=field)
     split = [split_message(message, plan, disguise) for message in messages]
     for choice, message in zip(choices, split, strict=True):
         choice["message"] = Raw(json.encode(message.fields))
     return _Read(Raw(json.encode(choices)), unsplit, sum(message.stray_close_tag for message in split), field)
-
-
-def _is_plain(message: _PlainMessage, plan: ReasoningPlan) -> bool:
-    content = bytes(message.content)
-    if not content.startswith(b'"') or bytes(message.tool_calls):
-        return False
-    if not plan.touches:
-        return True
-    fields = (message.reasoning, message.reasoning_content, message.reasoning_details)
-    return not any(bytes(value) for value in fields) and leaves_as_it_came(content, plan)
-
-
-def _field(reasoning: Raw | None, reasoning_content: Raw | None) -> str | None:
-    """Name the field in which a provider sends reasoning, if it does."""
-    values = zip(FIELDS, (reasoning, reasoning_content), strict=True)
-    return next((name for name, value in values if value is not None and is_text(value) and says(value)), None)
 
 
 def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:

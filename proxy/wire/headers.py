@@ -59,9 +59,9 @@ def rate_limit_lines(remaining: Remaining) -> bytes:
     """Write the `x-ratelimit-…` lines of the per-minute limits that the account has."""
     lines = b""
     if remaining.requests_limit is not None:
-        lines = _rate_lines(b"requests", remaining.requests_limit, remaining.requests, remaining.requests_reset_ms)
+        lines = _rate_lines("requests", remaining.requests_limit, remaining.requests, remaining.requests_reset_ms)
     if remaining.tokens_limit is not None:
-        lines += _rate_lines(b"tokens", remaining.tokens_limit, remaining.tokens, remaining.tokens_reset_ms)
+        lines += _rate_lines("tokens", remaining.tokens_limit, remaining.tokens, remaining.tokens_reset_ms)
     return lines
 
 
@@ -95,7 +95,8 @@ def go_duration(milliseconds: int) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds
 
 
-def _rate_lines(what: bytes, limit: int, left: int, reset_ms: int) -> bytes:
-    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-        what, limit, what, left, what, go_duration(reset_ms).encode(),
-    )  # fmt: skip
+def _rate_lines(what: str, limit: int, left: int, reset_ms: int) -> bytes:
+    return (
+        f"x-ratelimit-limit-{what}: {limit}\r\nx-ratelimit-remaining-{what}: {left}\r\n"
+        f"x-ratelimit-reset-{what}: {go_duration(reset_ms)}\r\n"
+    ).encode()

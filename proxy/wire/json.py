@@ -24,6 +24,8 @@ _DOWN: Final = b"\xff"
 _AS_STEPS: Final = bytes.maketrans(b"[{]}", _UP + _UP + _DOWN + _DOWN)
 _PEELED: Final = 4
 """Levels of nesting that are taken off with a quick search before the rest is counted bracket by bracket."""
+_SMALL: Final = 16 * 1024
+"""Up to this size counting a character is cheaper than looking for one after the other."""
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
 # One escape sequence of a JSON string: a surrogate pair, a lone surrogate, or anything else.
@@ -171,6 +173,8 @@ def _few(body: bytes, character: bytes, most: int) -> bool:
     """Tell whether a character occurs at most so often: for bodies that are nearly all text, many times faster than
     counting.
     """
+    if len(body) <= _SMALL:
+        return body.count(character) <= most
     at = body.find(character)
     while at >= 0 and most:
         at = body.find(character, at + 1)

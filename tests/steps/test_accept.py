@@ -21,11 +21,15 @@ class FakeBody:
         self.limit: int | None = None
 
     def header(self, name: str) -> str | None:
-        assert name == "Content-Type"
+        assert name == "content-type"
         return self.content_type
 
-    async def body(self, limit: int) -> bytes:
+    def whole_body(self, limit: int) -> bytes | None:
         self.limit = limit
+        return None
+
+    async def body(self, limit: int) -> bytes:
+        assert limit == self.limit
         if len(self.data) > limit:
             raise Refusal(Fault(413, ErrorType.INVALID_REQUEST, "request_too_large", "too large"))
         return self.data

@@ -490,8 +490,10 @@ async def test_a_tcp_address_with_a_database(own_server, unused_tcp_port):
 
 
 async def test_redis_py_still_has_the_private_reader_that_replies_are_read_with():
-    """`_reply_reader` leans on one private attribute: if a new redis-py moves it, this says so before anything else."""
+    """`_reply_parser` leans on one private attribute: if a new redis-py moves it, this says so before anything else."""
     connection = Server("redis://localhost", 1.0)._kind()
 
     assert asyncio.iscoroutinefunction(connection._parser.read_response)
+    assert asyncio.iscoroutinefunction(connection._parser.read_from_socket)
+    assert hasattr(connection._parser, "_reader")
     assert type(connection._parser).__name__ == "_AsyncHiredisParser"

@@ -1,0 +1,28 @@
+"""Commands as the server reads them: what is packed once and filled in later is what hiredis writes."""
+
+import hiredis
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.limits import Period
+from proxy.stores.server import Command, pack
+
+texts = st.text(st.characters(max_codepoint=127), max_size=8)
+words = st.lists(texts | st.integers(), max_size=4)
+
+
+@given(words, st.lists(texts, max_size=4), words)
+def test_a_command_with_its_words_filled_in_is_what_the_server_reads(before, middle, after):
+    whole = (*before, *middle, *after)
+    packed = Command(before, len(middle), after).packed(middle)
+    assert packed == (hiredis.pack_command(whole) if whole else b"*0\r\n")
+
+
+def test_a_word_of_an_enumeration_is_its_value():
+    assert Command(["X", Period.DAY], 0).packed([]) == pack(["X", Period.DAY]) == hiredis.pack_command(("X", "day"))
+
+
+def test_what_is_not_ascii_is_not_packed_wrongly():
+    with pytest.raises(UnicodeEncodeError):
+        Command(["X"], 1).packed(["\xe9"])
