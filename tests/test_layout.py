@@ -26,7 +26,7 @@ FLOORS = {
     1: (
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.pricing", "proxy.catalog"),
         *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
-        *("proxy.mistakes", "proxy.translation", "proxy.usage_record", "proxy.wire", "proxy.wire.*"),
+        *("proxy.mistakes", "proxy.drift", "proxy.translation", "proxy.usage_record", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
@@ -37,7 +37,16 @@ FLOORS = {
     # Steps of a request: never one another, because what a step learned is in the value it returns.
     3: ("proxy.steps", "proxy.steps.*"),
     # The story that puts the steps one after the other, and the other things that the outside may ask for.
-    4: ("proxy.gateway", "proxy.refuse", "proxy.serving", "proxy.api", "proxy.health", "proxy.admin", "proxy.admin.*"),
+    4: (
+        "proxy.gateway",
+        "proxy.reconcile",
+        "proxy.refuse",
+        "proxy.serving",
+        "proxy.api",
+        "proxy.health",
+        "proxy.admin",
+        "proxy.admin.*",
+    ),
     # The root: the only place that reads the clock, the environment and the command line, and builds the program.
     5: (
         *("proxy.app", "proxy.cli", "proxy.cli_*", "proxy.demo", "proxy.demo_*", "proxy.real_provider"),

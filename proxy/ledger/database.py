@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from msgspec.structs import asdict
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from proxy.ledger.migrations import NewerLedger, migrate
-from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_hourly
+from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_account, usage_hourly
+from proxy.pricing import nano_usd_ceil
 from proxy.usage import UsageSource
 from proxy.usage_record import UsageRecord
 
@@ -51,11 +52,7 @@ class Ledger:
         """Use `open`."""
         self.engine = engine
         self._insert = _insert(usage, engine).on_conflict_do_nothing().returning(usage.c.request_id)
-        add = _insert(usage_hourly, engine)
-        self._add = add.on_conflict_do_update(
-            index_elements=list(usage_hourly.primary_key),
-            set_={name: usage_hourly.c[name] + add.excluded[name] for name in SUMMED},
-        )
+        self._add_hourly, self._add_account = _adding(usage_hourly, engine), _adding(usage_account, engine)
 
     @classmethod
     def open(cls, url: str, data_dir: Path) -> Self:
@@ -65,6 +62,7 @@ class Ledger:
         """
         ledger = cls(_embedded(data_dir) if url == EMBEDDED else _postgresql(url))
         try:
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with ledger.writing() as connection:
                 migrate(connection)
         except NewerLedger:
@@ -78,8 +76,12 @@ class Ledger:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """One transaction for queries: all of them see the same state."""
-        with self.engine.connect() as connection, connection.begin():
-            yield connection
+        with self.engine.connect() as plain:
+            # SQLite's transactions are such by themselves; PostgreSQL's see every commit between two statements.
+            options = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+            connection = plain.execution_options(**options)
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -100,7 +102,8 @@ class Ledger:
             new = connection.scalars(self._insert, [asdict(record) for record in by_id.values()]).all()
             inserted = [by_id[request_id] for request_id in new]
             if inserted:
-                connection.execute(self._add, list(_hourly(inserted)))
+                connection.execute(self._add_hourly, list(_hourly(inserted)))
+                connection.execute(self._add_account, list(_by_account(inserted)))
         return inserted
 
     def close(self) -> None:
@@ -118,6 +121,24 @@ def _insert(table: Any, engine: Engine) -> Any:  # noqa: ANN401 - the two dialec
     return (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
 
 
+def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - as `_insert`
+    """Return the statement that adds to a table of sums whatever is no part of its key."""
+    insert = _insert(table, engine)
+    summed = {column.name: column + insert.excluded[column.name] for column in table.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=summed)
+
+
+def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
+    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    for record in records:
+        tokens = record.prompt_tokens + record.completion_tokens
+        cell = sums[record.account]
+        for place, amount in enumerate((1, tokens, *split_cost(record.cost_pusd), nano_usd_ceil(record.cost_pusd))):
+            cell[place] += amount
+    for account, cell in sorted(sums.items()):
+        yield dict(zip((column.name for column in usage_account.c), (account, *cell), strict=True))
+
+
 def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
     """Sum up by account, hour, key and model, in the order of the primary key so that two writers cannot deadlock."""
     sums: dict[tuple[str, int, str, str], list[int]] = defaultdict(lambda: [0] * len(SUMMED))
@@ -126,6 +147,7 @@ def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
         added = (
             *(1, record.usage_source == UsageSource.ESTIMATED, record.prompt_tokens, record.cached_tokens),
             *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
+            nano_usd_ceil(record.cost_pusd),
         )
         for place, amount in enumerate(added):
             cell[place] += amount

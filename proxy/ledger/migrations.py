@@ -4,6 +4,7 @@ A step is added at the end; its place in the list is the version of the ledger t
 table suffice for that: a library for branching histories and generated scripts would bring more than it does.
 """
 
+import uuid
 from typing import Final
 
 from sqlalchemy import Connection, inspect, text
@@ -54,10 +55,22 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             reasoning_tokens BIGINT NOT NULL,
             cost_high BIGINT NOT NULL,
             cost_low BIGINT NOT NULL,
+            charged_nusd BIGINT NOT NULL,
             PRIMARY KEY (account, hour, key_id, model)
         )
         """,
         "CREATE INDEX usage_hourly_hour ON usage_hourly (hour)",
+        """
+        CREATE TABLE usage_account (
+            account TEXT NOT NULL PRIMARY KEY,
+            requests BIGINT NOT NULL,
+            tokens BIGINT NOT NULL,
+            cost_high BIGINT NOT NULL,
+            cost_low BIGINT NOT NULL,
+            charged_nusd BIGINT NOT NULL
+        )
+        """,
+        "CREATE TABLE ledger_identity (id TEXT NOT NULL PRIMARY KEY)",
     ),
 )
 _VERSIONS: Final = "ledger_version"
@@ -77,7 +90,10 @@ class NewerLedger(Exception):  # noqa: N818 - the state of the ledger
 
 
 def migrate(connection: Connection) -> None:
-    """Bring the ledger to this version, inside of the transaction that `connection` is in. Raises `NewerLedger`."""
+    """Bring the ledger to this version, inside of the transaction that `connection` is in, and give a new one its id.
+
+    Raises `NewerLedger`.
+    """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRESQL_LOCK})
     if not inspect(connection).has_table(_VERSIONS):
@@ -89,3 +105,5 @@ def migrate(connection: Connection) -> None:
         for statement in statements:
             connection.execute(text(statement))
         connection.execute(text(f"INSERT INTO {_VERSIONS} (version) VALUES (:version)"), {"version": number})  # noqa: S608
+    if connection.scalar(text("SELECT count(*) FROM ledger_identity")) == 0:
+        connection.execute(text("INSERT INTO ledger_identity (id) VALUES (:id)"), {"id": uuid.uuid4().hex})

@@ -63,6 +63,7 @@ usage_hourly: Final = Table(
     Column("reasoning_tokens", BigInteger, nullable=False),
     Column("cost_high", BigInteger, nullable=False),
     Column("cost_low", BigInteger, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
     Index("usage_hourly_hour", "hour"),
 )
 """The sums of `usage` by account, key, model and UTC hour (`hour`: its beginning, in Unix ms), changed in the same
@@ -70,9 +71,25 @@ transaction as the rows."""
 
 SUMMED: Final = (
     *("requests", "estimated_requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"),
-    *("cost_high", "cost_low"),
+    *("cost_high", "cost_low", "charged_nusd"),
 )
 """The columns of `usage_hourly` that add up."""
+
+usage_account: Final = Table(
+    "usage_account",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_high", BigInteger, nullable=False),
+    Column("cost_low", BigInteger, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
+)
+"""The sums of `usage` by account, changed in the same transaction as the rows: what the counters of limits are compared
+with. `charged_nusd` adds up each request's cost rounded up to nano-dollars, which is what budgets are charged."""
+
+ledger_identity: Final = Table("ledger_identity", metadata, Column("id", Text, primary_key=True))
+"""One row: a name that tells this ledger from every other one."""
 
 
 def hour_of(started_at: int) -> int:
