@@ -105,6 +105,8 @@ class Ledger:
 
         Raises `LedgerUnavailable`, or `RowsRefused` if no other moment would change that; nothing is inserted then.
         """
+        if not records:
+            return []
         by_id: dict[str, UsageRecord] = {}
         for record in records:
             by_id.setdefault(record.request_id, record)
