@@ -33,6 +33,8 @@ class Ending(StrEnum):
     CLIENT_GONE = "client_gone"
     CANCELLED = "cancelled"
     REFUSED = "refused"
+    CRASHED = "crashed"
+    """The gateway died before the end; only the ledger has such requests."""
 
 
 class Call(Struct, frozen=True):
@@ -62,6 +64,15 @@ class Target(Struct, frozen=True):
 
     route: Route
     provider: Provider
+
+
+class Underway(Struct, frozen=True):
+    """A call that a target is being asked."""
+
+    call: Call
+    target: Target
+    attempts: int
+    """This one included."""
 
 
 class Outcome(Struct, frozen=True):

@@ -14,7 +14,7 @@ from msgspec.structs import asdict
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from proxy.ledger.migrations import NewerLedger, migrate
 from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_account, usage_hourly
@@ -45,6 +45,14 @@ class LedgerUnavailable(Exception):  # noqa: N818 - the state of the ledger
         self.detail = detail
 
 
+class RowsRefused(Exception):  # noqa: N818 - the state of rows
+    """The database works, and does not take these rows; `detail` says why."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
 class Ledger:
     """One ledger. Its methods block; they may be called from any thread."""
 
@@ -60,17 +68,19 @@ class Ledger:
 
         Raises `LedgerUnavailable`, or `NewerLedger` if a newer version of the gateway has written it.
         """
-        ledger = cls(_embedded(data_dir) if url == EMBEDDED else _postgresql(url))
         try:
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            ledger = cls(_embedded(data_dir) if url == EMBEDDED else _postgresql(url))
+        except OSError as error:
+            raise LedgerUnavailable(f"{data_dir / FILE} cannot be made: {error.strerror}") from None
+        try:
             with ledger.writing() as connection:
                 migrate(connection)
         except NewerLedger:
             ledger.close()
             raise
-        except (DBAPIError, OSError) as error:
+        except DBAPIError as error:
             ledger.close()
-            raise LedgerUnavailable(f"the ledger cannot be opened: {describe(error)}") from None
+            raise LedgerUnavailable(describe(error)) from None
         return ledger
 
     @contextmanager
@@ -92,18 +102,26 @@ class Ledger:
                 yield connection
 
     def insert(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
-        """Insert what is not there yet, in one transaction; returns those, the others were there before."""
+        """Insert what is not there yet, in one transaction; returns those, the others were there before.
+
+        Raises `LedgerUnavailable`, or `RowsRefused` if no other moment would change that; nothing is inserted then.
+        """
+        if not records:
+            return []
         by_id: dict[str, UsageRecord] = {}
         for record in records:
             by_id.setdefault(record.request_id, record)
-        if not by_id:
-            return []
-        with self.writing() as connection:
-            new = connection.scalars(self._insert, [asdict(record) for record in by_id.values()]).all()
-            inserted = [by_id[request_id] for request_id in new]
-            if inserted:
-                connection.execute(self._add_hourly, list(_hourly(inserted)))
-                connection.execute(self._add_account, list(_by_account(inserted)))
+        try:
+            with self.writing() as connection:
+                new = connection.scalars(self._insert, [asdict(record) for record in by_id.values()]).all()
+                inserted = [by_id[request_id] for request_id in new]
+                if inserted:
+                    connection.execute(self._add_hourly, list(_hourly(inserted)))
+                    connection.execute(self._add_account, list(_by_account(inserted)))
+        except (DataError, IntegrityError, OverflowError, TypeError, ValueError) as error:
+            raise RowsRefused(describe(error)) from None
+        except DBAPIError as error:
+            raise LedgerUnavailable(describe(error)) from None
         return inserted
 
     def close(self) -> None:
@@ -160,6 +178,8 @@ def _embedded(data_dir: Path) -> Engine:
 
     WAL: readers wait for nobody. Every commit reaches the disk, because the journal forgets what was committed.
     """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (data_dir / FILE).touch(mode=0o600)  # SQLite gives its other files the same rights
     engine = create_engine(f"sqlite:///{data_dir / FILE}", connect_args={"timeout": _BUSY_MS / 1000})
 
     def connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's, which SQLAlchemy wraps

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy.call import Call, Ending, Outcome, Target
+from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
 from proxy.providers import OnDisconnect
 from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
@@ -53,7 +53,7 @@ class Forwarder(Struct, frozen=True):
     translations need.
     """
 
-    open: set[Exchange]
+    open: dict[Exchange, Underway]
     """The exchanges under way; the worker's sweep keeps their deadlines."""
     watch: Watch
     clock: Callable[[], float]
@@ -146,13 +146,13 @@ class _Attempt(Struct, frozen=True):
         )
         exchange = self._pump(connection) if stream else self._answer(connection)
         connection.send(head, body, exchange)
-        self.forwarder.open.add(exchange)
+        self.forwarder.open[exchange] = Underway(self.call, self.target, outcome.attempts)
         try:
             result = await exchange.done
         except asyncio.CancelledError:
             return self._client_gone(exchange, outcome)
         finally:
-            self.forwarder.open.discard(exchange)
+            self.forwarder.open.pop(exchange, None)
         if isinstance(exchange, Pump):
             assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
             self.upstream.learn(exchange.stream.reasoning_field)
@@ -224,7 +224,7 @@ async def drain(
     target = outcome.target
     assert target is not None  # noqa: S101 - somebody answered
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
-    forwarder.open.add(exchange)
+    forwarder.open[exchange] = Underway(call, target, outcome.attempts)
     try:
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
@@ -234,7 +234,7 @@ async def drain(
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:
-        forwarder.open.discard(exchange)
+        forwarder.open.pop(exchange, None)
     return stream_outcome(outcome, Ending.CLIENT_GONE, exchange) if isinstance(exchange, Pump) else outcome
 
 
