@@ -30,7 +30,16 @@ class PostgresqlServer:
         self.start()
 
     def start(self) -> None:
-        arguments = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"]
+        arguments = [
+            "-D",
+            str(self.folder / "data"),
+            "-k",
+            str(self.folder),
+            "-c",
+            "listen_addresses=",
+            "-c",
+            "fsync=off",
+        ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._programs / "postgres"), *arguments], user=self._user, cwd=self.folder, stdout=log, stderr=log
