@@ -38,10 +38,13 @@ class Follower:
         following = self._following()  # looked up before the file is read: the writer leaves one for good when it is
         last = following is None
         path = self.folder.segment(self._number)
-        with path.open("rb") as file:
-            file.seek(self._at)
-            data = file.read(CHUNK)
-            whole = not file.read(1)
+        try:
+            with path.open("rb") as file:
+                file.seek(self._at)
+                data = file.read(CHUNK)
+                whole = not file.read(1)
+        except FileNotFoundError:  # its writer had not come that far, or it was removed already
+            data, whole = b"", True
         found = scan(data, final=whole and (final or not last))
         self._at += found.consumed
         self._damage += bool(found.skipped)

@@ -164,10 +164,8 @@ class Sink:
         self._look_around()
         rows: list[UsageRecord] = []
         found = False
-        for follower, lock in list(self._followers.values()):
-            more = True
-            while more:
-                more = follower.read(rows, final=lock is not None)
+        for name, (follower, lock) in list(self._followers.items()):
+            while self._read(name, follower, rows, final=lock is not None):
                 if len(rows) >= BATCH:
                     self._commit(rows)
                     rows, found = [], True
@@ -177,6 +175,14 @@ class Sink:
         self._forget()
         self._seen_at = self._clock()
         return found
+
+    def _read(self, name: str, follower: Follower, rows: list[UsageRecord], *, final: bool) -> bool:
+        """Read on in one journal; one that cannot be read holds up no other."""
+        try:
+            return follower.read(rows, final=final)
+        except OSError as error:
+            self._alarm("a journal cannot be read", journal=name, detail=error.strerror)
+            return False
 
     def _is_the_one(self) -> bool:
         """Take the right to be the sink of this directory, which ends with the process."""
@@ -214,7 +220,13 @@ class Sink:
 
     def _forget(self) -> None:
         for name, (follower, lock) in list(self._followers.items()):
-            damage = follower.forget()
+            try:
+                damage = follower.forget()
+            except OSError as error:
+                self._alarm(
+                    "a journal whose rows are in the ledger cannot be removed", journal=name, detail=error.strerror
+                )
+                continue
             if damage:
                 self._metrics.damaged(damage)
                 self._alarm("a journal had records that cannot be read; its segment was put aside", journal=name)

@@ -153,7 +153,7 @@ def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(
     ledger.insert([row(1)])
     with ledger.writing() as connection:
         connection.execute(text("INSERT INTO ledger_version (version) VALUES (99)"))
-    with pytest.raises(NewerLedger, match="version 99.*use the newer aion-proxy"):
+    with pytest.raises(NewerLedger, match=r"version 99.*use the newer aion-proxy"):
         Ledger.open(ledger_url, tmp_path)
     assert rows_in(ledger) == [row(1)]
 
