@@ -84,6 +84,8 @@ class Outcome(Struct, frozen=True):
     attempts: int
     reached: bool
     """A provider began to work on it, so that it may cost something."""
+    sent: bool = False
+    """A provider was sent it, and has refused it or failed at least: it has a row in the ledger, if only of zeros."""
     usage: Usage | None = None
     source: UsageSource = UsageSource.NONE
     upstream_id: str | None = None

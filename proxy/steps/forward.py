@@ -87,6 +87,7 @@ async def forward(
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
+            outcome = replace(outcome, sent=outcome.sent or error.sent)
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
                 return replace(outcome, ending=Ending.CANCELLED, fault=_stopping()), None
@@ -151,6 +152,9 @@ class _Attempt(Struct, frozen=True):
             result = await exchange.done
         except asyncio.CancelledError:
             return self._client_gone(exchange, outcome)
+        except UpstreamError as error:
+            error.sent = True
+            raise
         finally:
             self.forwarder.open.pop(exchange, None)
         if isinstance(exchange, Pump):

@@ -104,7 +104,7 @@ class Recorder:
     ) -> None:
         """Write a call's row, or that it has none; times in seconds."""
         call, target = entry.call, outcome.target
-        if not outcome.reached or target is None:
+        if not (outcome.reached or outcome.sent) or target is None:
             self._journal.drop(call.request_id)
             return
         usage, prices = metered.usage, call.model.prices.text

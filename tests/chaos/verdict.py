@@ -53,6 +53,8 @@ def judge(
         if len(found) > 1:
             verdict.doubled.append(f"request {number}: {len(found)} rows: {[row['request_id'] for row in found]}")
         if not served.get(number, Served()).asked:
+            if found[0]["ending"] == "crashed":
+                continue  # written down before the provider is asked, and nobody is left who knows that it was not
             verdict.invented.append(f"request {number}: has a row, never reached the provider: {found[0]}")
             continue
         for row in found:
@@ -73,7 +75,7 @@ def fault_of(row: Mapping[str, Any], plan: Planned, served: Served, seen: Seen) 
     if row["usage_source"] == "upstream":
         return None if served.told_usage and tokens_used == told else "is not what the provider told"
     if row["usage_source"] == "none":
-        return None if not any(tokens_used) and not served.answered else "the provider answered, and nothing is billed"
+        return None if not any(tokens_used) and not served.text_bytes else "the provider answered, and nothing is billed"
     if served.told_usage and seen.whole and row["ending"] != "crashed":
         return "is an estimate although the provider told usage and the client read it all"
     return estimate_fault(row, plan, served, seen)
