@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tabulate import tabulate
 
@@ -23,7 +23,7 @@ from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger, LedgerUnavailable
 from proxy.ledger.export import Format, write
 from proxy.ledger.migrations import NewerLedger
-from proxy.ledger.queries import By, Group, Selection, Sums, records, sums
+from proxy.ledger.queries import By, Group, Selection, Sums, rows, sums
 from proxy.ledger.verify import Check, checks, count
 from proxy.pricing import format_usd
 from proxy.reconcile import OtherLedgers, compare
@@ -31,7 +31,6 @@ from proxy.settings import Settings
 from proxy.stores.connection import connect_store
 from proxy.stores.counters import RedisCounters
 from proxy.stores.embedded import open_store
-from proxy.usage_record import UsageRecord
 
 _DONE: Final = 0
 _FAILED: Final = 1
@@ -49,8 +48,11 @@ def perform(args: argparse.Namespace, config: Path, outside: Outside) -> int:
             if args.operation == "verify":
                 return _verify(ledger, settings, as_json=args.json)
             return _export(ledger, args, outside.clock())
-    except (LedgerUnavailable, NewerLedger) as error:
-        raise OperationRefused(Reason.UNAVAILABLE, str(error)) from None
+    except LedgerUnavailable as why:
+        message = f"the ledger cannot be used: {why.detail} (`ledger` in the configuration names it)"
+        raise OperationRefused(Reason.UNAVAILABLE, message) from None
+    except NewerLedger as why:
+        raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
 
 
 def _usage(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
@@ -61,8 +63,8 @@ def _usage(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
     for group in found.values():
         total.add(group)
     if args.json:
-        rows = [{**_named(by, group), **_document(used)} for group, used in found.items()]
-        print(as_text({"rows": rows, "total": _document(total)}))
+        lines = [{**_named(by, group), **_document(used)} for group, used in found.items()]
+        print(as_text({"rows": lines, "total": _document(total)}))
     else:
         print(_table(by, found, total))
     return _DONE
@@ -73,20 +75,20 @@ def _export(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
     if args.output is None and how is Format.PARQUET and sys.stdout.isatty():
         raise OperationRefused(Reason.MALFORMED, "Parquet is not for a terminal: name a file with --output")
     with ledger.reading() as connection:
-        rows = _counted(records(connection, _selection(args, now_ms)))
+        found = _counted(rows(connection, _selection(args, now_ms)))
         if args.output is None:
-            write(rows, how, sys.stdout.buffer)
+            write(found, how, sys.stdout.buffer)
         else:
             with Path(args.output).open("wb") as file:
-                write(rows, how, file)
+                write(found, how, file)
     return _DONE
 
 
 def _verify(ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     found = []
     with ledger.reading() as connection:
-        rows = count(connection)
-        _progress(f"checking {rows:,} rows")
+        total = count(connection)
+        _progress(f"checking {total:,} rows")
         for check in checks(connection):
             found.append(check)
             _progress(f"{check.name}: {'holds' if check.ok else 'DOES NOT HOLD'}")
@@ -94,7 +96,7 @@ def _verify(ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     ok = all(check.ok for check in found)
     if as_json:
         lines = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in found]
-        print(as_text({"ok": ok, "rows": rows, "checks": lines}))
+        print(as_text({"ok": ok, "rows": total, "checks": lines}))
     else:
         shown = [("ok" if check.ok else "WRONG", check.name, check.detail) for check in found]
         print(tabulate(shown, tablefmt="plain", disable_numparse=True))
@@ -176,9 +178,9 @@ def _figures(used: Sums) -> tuple[str, ...]:
     return (*(f"{number:,}" for number in counts), format_usd(used.cost_pusd))
 
 
-def _counted(rows: Iterable[UsageRecord]) -> Iterator[UsageRecord]:
+def _counted(found: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
     """Hand rows on, and say now and then how many it were."""
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(found, 1):
         if number % _SHOW_EVERY == 0:
             _progress(f"{number:,} rows")
         yield row

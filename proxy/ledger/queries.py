@@ -32,7 +32,6 @@ from proxy.usage_record import UsageRecord
 DAY_MS: Final = 24 * HOUR_MS
 ROWS_AT_ONCE: Final = 5_000
 _IDS_AT_ONCE: Final = 500
-_FIELDS: Final = UsageRecord.__struct_fields__
 
 
 class By(StrEnum):
@@ -88,13 +87,15 @@ def sums(connection: Connection, chosen: Selection, by: Sequence[By]) -> dict[Gr
     return dict(sorted(found.items()))
 
 
-def records(connection: Connection, chosen: Selection) -> Iterator[UsageRecord]:
-    """Yield the chosen rows by the time they began; never more than a few thousand are in memory."""
-    query = select(*(usage.c[name] for name in _FIELDS)).order_by(usage.c.started_at, usage.c.request_id)
+def rows(connection: Connection, chosen: Selection) -> Iterator[Sequence[Any]]:
+    """Yield the chosen rows by the time they began, each as the values of `UsageRecord`'s fields in their order.
+
+    Never more than a few thousand are in memory.
+    """
+    query = select(*(usage.c[name] for name in UsageRecord.__struct_fields__))
+    query = query.order_by(usage.c.started_at, usage.c.request_id)
     query = query.where(*_chosen(usage, chosen, chosen.since, chosen.until))
-    streaming = connection.execution_options(yield_per=ROWS_AT_ONCE)
-    for row in streaming.execute(query):
-        yield UsageRecord(**dict(zip(_FIELDS, row, strict=True)))
+    yield from connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
 
 
 def identity(connection: Connection) -> str:

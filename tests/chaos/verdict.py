@@ -75,7 +75,7 @@ def fault_of(row: Mapping[str, Any], plan: Planned, served: Served, seen: Seen) 
     if row["usage_source"] == "upstream":
         return None if served.told_usage and tokens_used == told else "is not what the provider told"
     if row["usage_source"] == "none":
-        return None if not any(tokens_used) and not served.text_bytes else "the provider answered, and nothing is billed"
+        return "text was sent, and nothing is billed" if any(tokens_used) or served.text_bytes else None
     if served.told_usage and seen.whole and row["ending"] != "crashed":
         return "is an estimate although the provider told usage and the client read it all"
     return estimate_fault(row, plan, served, seen)

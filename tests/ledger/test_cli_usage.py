@@ -211,5 +211,5 @@ def test_a_database_that_is_away_is_one_line_without_its_password(
     url = f"postgresql://ledger:hunter2@127.0.0.1:{unused_tcp_port}/usage"
     code, out, err = Bench(tmp_path, capsys, f"ledger: {url}\n").run("usage")
     assert (code, out, err.count("\n")) == (1, "", 1)
-    assert err.startswith("aion-proxy: the ledger cannot be opened")
+    assert err.startswith("aion-proxy: the ledger cannot be used: connection failed")
     assert "hunter2" not in err

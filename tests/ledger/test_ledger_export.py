@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 from ledger_rows import NOON, record
-from msgspec.structs import asdict
+from msgspec.structs import asdict, astuple
 
 from proxy.ledger.export import Format, write
 from proxy.usage_record import UsageRecord
@@ -21,7 +21,7 @@ ROWS = [
 
 def written(how: Format) -> bytes:
     file = io.BytesIO()
-    write(ROWS, how, file)
+    write(map(astuple, ROWS), how, file)
     return file.getvalue()
 
 

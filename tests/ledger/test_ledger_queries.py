@@ -1,7 +1,8 @@
 """What the ledger answers: sums to the millisecond, whatever the hours, and rows in their order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +19,14 @@ from proxy.ledger.queries import (
     charges,
     charges_of,
     identity,
-    records,
+    rows,
     sums,
 )
+from proxy.usage_record import UsageRecord
+
+
+def record_of(row: Sequence[Any]) -> UsageRecord:
+    return UsageRecord(**dict(zip(UsageRecord.__struct_fields__, row, strict=True)))
 
 
 @pytest.fixture
@@ -31,14 +37,14 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_usage_is_summed_by_the_columns_asked_for(ledger: Ledger):
-    rows = [record("a"), record("b", model="demo/other"), record("c", account="zeta", usage_source="estimated")]
-    ledger.insert(rows)
+    written = [record("a"), record("b", model="demo/other"), record("c", account="zeta", usage_source="estimated")]
+    ledger.insert(written)
     with ledger.reading() as connection:
         found = sums(connection, Selection(), [By.ACCOUNT, By.MODEL])
     assert list(found) == [("acme", "demo/echo"), ("acme", "demo/other"), ("zeta", "demo/echo")]
     one = found["zeta", "demo/echo"]
     assert (one.requests, one.estimated_requests, one.prompt_tokens, one.cached_tokens) == (1, 1, 100, 40)
-    assert (one.completion_tokens, one.reasoning_tokens, one.cost_pusd) == (10, 3, rows[2].cost_pusd)
+    assert (one.completion_tokens, one.reasoning_tokens, one.cost_pusd) == (10, 3, written[2].cost_pusd)
 
 
 def test_without_columns_there_is_one_group_and_for_no_rows_none(ledger: Ledger):
@@ -78,7 +84,7 @@ def test_a_span_of_time_holds_exactly_what_began_in_it(
         chosen = Selection(since=since, until=until)
         with ledger.reading() as connection:
             summed = sums(connection, chosen, [])
-            listed = [row.started_at for row in records(connection, chosen)]
+            listed = [record_of(row).started_at for row in rows(connection, chosen)]
     finally:
         ledger.close()
     inside = [it for it in started if (since is None or it >= since) and (until is None or it < until)]
@@ -89,15 +95,15 @@ def test_a_span_of_time_holds_exactly_what_began_in_it(
 def test_only_the_account_asked_for_is_told(ledger: Ledger):
     ledger.insert([record("a"), record("b", account="zeta")])
     with ledger.reading() as connection:
-        assert [row.request_id for row in records(connection, Selection(account="zeta"))] == ["b"]
+        assert [record_of(row).request_id for row in rows(connection, Selection(account="zeta"))] == ["b"]
         assert list(sums(connection, Selection(account="zeta"), [By.ACCOUNT])) == [("zeta",)]
 
 
 def test_rows_come_back_as_they_were_written(ledger: Ledger):
-    rows = [record("a", metadata='{"a":1}'), record("b", ttft_ms=None, price_input_cache_read=None, upstream_id=None)]
-    ledger.insert(rows)
+    written = [record("a", metadata='{"a":1}'), record("b", ttft_ms=None, upstream_id=None)]
+    ledger.insert(written)
     with ledger.reading() as connection:
-        assert list(records(connection, Selection())) == rows
+        assert [record_of(row) for row in rows(connection, Selection())] == written
 
 
 def test_a_charge_is_rounded_up_once_per_request(ledger: Ledger):
