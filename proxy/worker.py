@@ -114,6 +114,8 @@ class Worker:
         server = GatewayServer(self._api.handle, self._api.on_malformed)
         work = (self._settler.run(), self._journal.keep(), self._sweep(), self._obey(commands))
         tasks = [self._loop.create_task(one) for one in work]
+        for task in tasks:
+            task.add_done_callback(self._part_ended)
         accepting = await self._loop.create_server(server, sock=self._listener, backlog=4096)
         self._listening = True
         self._tell()
@@ -150,14 +152,24 @@ class Worker:
 
     async def _obey(self, commands: asyncio.StreamReader) -> None:
         """Do what the supervisor says, until it says no more."""
-        while line := await commands.readline():
-            message = read_to_worker(line)
-            if isinstance(message, Reload):
-                self._reload(message)
-            elif isinstance(message, Stop):
-                self.stop(message.grace)
+        with contextlib.suppress(ConnectionError):  # a supervisor that was killed before it read what we told it
+            while line := await commands.readline():
+                message = read_to_worker(line)
+                if isinstance(message, Reload):
+                    self._reload(message)
+                elif isinstance(message, Stop):
+                    self.stop(message.grace)
         signal.alarm(_LAST_RESORT)  # nobody is left to end us if something hangs
         self.stop(ORPHAN_GRACE)
+
+    def _part_ended(self, task: "asyncio.Task[None]") -> None:
+        """Stop in order if a part that runs for ever has failed: a new worker is whole again."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._logger.error(
+                "a part of the worker failed, so it stops", error=type(error).__name__, detail=str(error)
+            )
+            self.stop(ORPHAN_GRACE)
 
     def stop(self, grace: float) -> None:
         """Begin to stop; the second time, cut what is still open."""
