@@ -69,6 +69,11 @@ WORDS = {
         (RUN, TEST, FUZZ),
         ("python tests/fuzz/fuzz.py",),
     ),
+    "chaos": Word(
+        "kill gateways and Redis under traffic, and compare the ledger with the provider's own account",
+        (RUN, TEST),
+        ("python tests/chaos/chaos.py",),
+    ),
     "bench": Word("measure the gateway beside nginx", (RUN,), ("python tests/bench/bench.py",)),
     "lock": Word(
         "make the requirement files anew, with the newest versions (needs uv)",

@@ -33,6 +33,8 @@ class Ending(StrEnum):
     CLIENT_GONE = "client_gone"
     CANCELLED = "cancelled"
     REFUSED = "refused"
+    CRASHED = "crashed"
+    """The gateway died before the end; only the ledger has such requests."""
 
 
 class Call(Struct, frozen=True):
@@ -64,6 +66,15 @@ class Target(Struct, frozen=True):
     provider: Provider
 
 
+class Underway(Struct, frozen=True):
+    """A call that a target is being asked."""
+
+    call: Call
+    target: Target
+    attempts: int
+    """This one included."""
+
+
 class Outcome(Struct, frozen=True):
     """What forwarding a call led to. `fault` is set if the client has been sent nothing yet."""
 
@@ -73,6 +84,8 @@ class Outcome(Struct, frozen=True):
     attempts: int
     reached: bool
     """A provider began to work on it, so that it may cost something."""
+    sent: bool = False
+    """A provider was sent it, and has refused it or failed at least: it has a row in the ledger, if only of zeros."""
     usage: Usage | None = None
     source: UsageSource = UsageSource.NONE
     upstream_id: str | None = None

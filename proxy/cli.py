@@ -74,6 +74,10 @@ def _command(args: argparse.Namespace, config: Path, outside: Outside) -> int:
             from proxy.cli_conformance import conformance  # noqa: PLC0415 - loads every check
 
             return conformance(args, outside.environ)
+        case "usage" | "ledger":
+            from proxy.cli_usage import perform as perform_usage  # noqa: PLC0415 - loads the database's library
+
+            return perform_usage(args, config, outside)
         case _:
             from proxy.cli_accounts import perform  # noqa: PLC0415 - loads the stores
 

@@ -7,8 +7,13 @@ What the words do is not known here, and nothing is imported that costs time.
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn
 
+COLUMNS: Final = ("account", "key", "model", "day", "hour")
+"""What usage can be told apart by."""
+FORMATS: Final = ("csv", "jsonl", "parquet")
 LIMITS: Final = ("requests_per_minute", "tokens_per_minute", "concurrent_requests", "tokens_per_day")
 PLAN: Final = "plan"
 """Written instead of a limit: back to what the plan says."""
@@ -24,9 +29,22 @@ _HIGHEST_LIMIT: Final = 10**15
 _HIGHEST_BUDGET_PUSD: Final = 10**9 * 10**12
 _PUSD_PER_NUSD: Final = 1_000
 _LONGEST_WAIT_MS: Final = 3_600_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Adder = Callable[..., argparse.ArgumentParser]
 """What adds one word to a parser's words and returns the parser of what follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class When:
+    """A moment as it was typed: in Unix ms, or so many ms before the command runs."""
+
+    at_ms: int | None = None
+    ago_ms: int = 0
+
+    def seen_from(self, now_ms: int) -> int:
+        """Return it in Unix ms."""
+        return now_ms - self.ago_ms if self.at_ms is None else self.at_ms
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_accounts(_group(add, "accounts", "make, show, change, switch off and on the accounts that may call"))
     _add_keys(_group(add, "keys", "make, list, revoke and rotate the API keys of an account"))
+    _add_usage(_word(add, "usage", "show what was used and what it cost"))
+    _add_ledger(_group(add, "ledger", "prove the record of usage, or write it out"))
     return parser
 
 
@@ -126,6 +146,32 @@ def _add_keys(add: Adder) -> None:
         metavar="24h",
         help="how long the old key stays good; 0s: not at all",
     )
+
+
+def _add_usage(usage: argparse.ArgumentParser) -> None:
+    _selection(usage)
+    usage.add_argument(
+        "--by",
+        type=_columns,
+        default="account",
+        metavar="A,B",
+        help=f"what is told apart, of {', '.join(COLUMNS)} (default: %(default)s)",
+    )
+    _json_option(usage)
+
+
+def _add_ledger(add: Adder) -> None:
+    _operation(add, "verify", "compare every row with its prices, and every sum and counter with the rows")
+    export = _word(add, "export", "write the rows out")
+    _selection(export)
+    export.add_argument("--format", choices=FORMATS, required=True, help="how they are written")
+    export.add_argument("--output", metavar="FILE", help="write into this file (default: standard output)")
+
+
+def _selection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--account", metavar="A", help="only this account (default: all)")
+    for name, what in (("--since", "only requests that began then or later"), ("--until", "only those before then")):
+        parser.add_argument(name, type=_when, metavar="WHEN", help=f"{what}: 7d (ago), 2026-01-31, 2026-01-31T08:00Z")
 
 
 def _group(add: Adder, name: str, what: str) -> Adder:
@@ -218,6 +264,32 @@ def _seconds(text: str) -> float:
     if not 0 < milliseconds <= _LONGEST_WAIT_MS:
         raise argparse.ArgumentTypeError(f"{text!r} is not above 0 and at most 1h")
     return milliseconds / 1_000
+
+
+def _when(text: str) -> "When":
+    """Read a moment: how long ago, or a date or time, in UTC unless it says otherwise."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        try:
+            return When(ago_ms=_duration_ms(text))
+        except argparse.ArgumentTypeError:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither how long ago (7d, 12h) nor a date or time (2026-01-31, 2026-01-31T08:00Z)"
+            ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return When(at_ms=(moment - _EPOCH) // timedelta(milliseconds=1))
+
+
+def _columns(text: str) -> list[str]:
+    names = _names(text)
+    for name in names:
+        if name not in COLUMNS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(COLUMNS)}")
+    if len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names a column twice")
+    return names
 
 
 def _names(text: str) -> list[str]:

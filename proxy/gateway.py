@@ -1,19 +1,19 @@
-"""The story of a request: authenticate → accept → admit → route → forward → meter → settle, each a step of its own in
-`steps/`.
+"""The story of a request: authenticate → accept → admit → route → record → forward → meter → record → settle, each a
+step of its own in `steps/`.
 
 This file only tells it: who goes before whom, and what happens whatever happens. What a step does is in the step.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from secrets import token_hex
 from typing import Final
 
 from msgspec import Struct
 
 from proxy.accounts import Identity
-from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd
+from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd, Target, Underway
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.limits import KeyStore, Limits, Reservation
@@ -26,6 +26,7 @@ from proxy.steps.admit import NotAdmitted, admit
 from proxy.steps.authenticate import Memory, authenticate, remembered
 from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
+from proxy.steps.record import Entry, Recorder
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
@@ -41,9 +42,8 @@ _ID_BYTES: Final = 12
 class _Admitted(Struct, frozen=True):
     """A request past admission: whatever happens to it now, it is settled and reported once."""
 
-    call: Call
+    entry: Entry
     client: ClientRequest
-    identity: Identity
     reservation: Reservation
     limits: Limits
     arrived: float
@@ -58,6 +58,7 @@ class Gateway:
         keys: KeyStore,
         limits: SettlingStore,
         settler: Settler,
+        recorder: Recorder,
         report: Report,
         wall_clock: Callable[[], float],
         dice: Callable[[], float],
@@ -67,6 +68,7 @@ class Gateway:
         self._keys = keys
         self._limits = limits
         self._settler = settler
+        self._recorder = recorder
         self._report = report
         self._wall_clock = wall_clock
         self._dice = dice
@@ -74,7 +76,7 @@ class Gateway:
         self._memory = Memory()
         self._rates: dict[str, bytes] = {}
         self._draining: set[asyncio.Task[None]] = set()
-        self.exchanges: set[Exchange] = set()
+        self.exchanges: dict[Exchange, Underway] = {}
         """Answers under way from providers; the worker keeps their deadlines."""
         self.streams = 0
         self._forwarder = Forwarder(
@@ -106,18 +108,25 @@ class Gateway:
             await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
             return
         self._settler.opened(reservation)
-        admitted = _Admitted(call, client, identity, reservation, limits, arrived, serving)
+        entry = Entry(call, identity, int(now * 1000))
+        admitted = _Admitted(entry, client, reservation, limits, arrived, serving)
         outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
+        targets: Sequence[Target] = ()
         self.streams += call.request.stream
         try:
             lines = self._rate_lines(identity, reservation)
             targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
-            outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
+            fault = await self._recorder.begin(entry, targets)
+            if fault is None:
+                outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
+            else:
+                outcome = Outcome(Ending.REFUSED, None, 0, reached=False, fault=fault)
             if outcome.fault is not None:
                 refuse(client, outcome.fault, request_id, lines + ignored_line(outcome.ignored))
         except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
             self._report.bug(request_id, error)
-            outcome = Outcome(Ending.CANCELLED, None, 0, reached=True, fault=refuse_bug(client, request_id))
+            asked = targets[0] if targets else None
+            outcome = Outcome(Ending.CANCELLED, asked, 0, reached=True, fault=refuse_bug(client, request_id))
         finally:
             self.streams -= call.request.stream
             if unread is None:
@@ -201,32 +210,35 @@ class Gateway:
     async def _drain(self, admitted: _Admitted, outcome: Outcome, unread: Exchange) -> None:
         """Settle a request whose client has left once its provider is done with it."""
         try:
-            outcome = await drain(unread, admitted.call, outcome, admitted.serving.upstreams, self._forwarder)
+            outcome = await drain(unread, admitted.entry.call, outcome, admitted.serving.upstreams, self._forwarder)
         finally:
             self._end(admitted, outcome)
 
     def _end(self, admitted: _Admitted, outcome: Outcome) -> None:
-        """Meter, settle, count and log: the one end of every admitted request. A journal of these belongs before the
-        settlement.
-        """
-        call, arrived, client = admitted.call, admitted.arrived, admitted.client
+        """Meter, record, settle, count and log: the one end of every admitted request."""
+        entry, arrived, client = admitted.entry, admitted.arrived, admitted.client
+        call, identity = entry.call, entry.identity
+        asked_at, began_at = outcome.asked_at, outcome.first_byte_at
+        status, duration = client.answered or CLIENT_CLOSED, time.monotonic() - arrived
+        ttft = began_at - arrived if began_at is not None and call.request.stream else None
         metered = Metered(Usage(), UsageSource.NONE, 0)
         try:
             metered = meter(call, outcome)
+            self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
             self._settler.settle(admitted.reservation, admitted.limits, metered)
-        usage, fault, asked_at, began_at = metered.usage, outcome.fault, outcome.asked_at, outcome.first_byte_at
+        usage, fault = metered.usage, outcome.fault
         self._report.request_ended(
             RequestEnd(
                 request_id=call.request_id,
                 endpoint=call.endpoint.value,
                 model=call.model.id,
                 stream=call.request.stream,
-                status=client.answered or CLIENT_CLOSED,
+                status=status,
                 ending=outcome.ending,
-                duration_ms=milliseconds(time.monotonic() - arrived),
-                account=admitted.identity.account.name,
-                key_id=admitted.identity.key.key_id,
+                duration_ms=milliseconds(duration),
+                account=identity.account.name,
+                key_id=identity.key.key_id,
                 provider=None if outcome.target is None else outcome.target.route.provider,
                 prompt_tokens=usage.prompt,
                 cached_tokens=usage.cached,
@@ -234,10 +246,11 @@ class Gateway:
                 reasoning_tokens=usage.reasoning,
                 usage_source=metered.source,
                 cost_usd=format_usd(metered.cost_pusd),
-                ttft_ms=milliseconds(began_at - arrived) if began_at is not None and call.request.stream else None,
+                ttft_ms=None if ttft is None else milliseconds(ttft),
                 overhead_ms=None if asked_at is None else milliseconds(asked_at - arrived),
                 attempts=outcome.attempts,
                 code=None if fault is None else fault.code,
+                reason=None if fault is None else fault.reason,
                 param=None if fault is None else fault.param,
                 upstream_id=outcome.upstream_id,
                 dropped_events=outcome.dropped_events or None,

@@ -14,6 +14,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from proxy.metrics_ledger import LedgerMetrics
+
 Reasons = Callable[[], list[str]]
 """Why requests would not be served now; empty if they would."""
 
@@ -31,6 +33,7 @@ class OwnMetrics:
         )
         self._reload.set(1)
         self._restarts = Gauge("aion_worker_restarts", "Workers that died and were replaced.", registry=self.registry)
+        self.ledger = LedgerMetrics(self.registry)
 
     def reloaded(self, *, success: bool) -> None:
         """Show whether the configuration on disk is the one in force."""

@@ -163,6 +163,7 @@ class Metrics:
         )
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
+        self._journal = gauge("aion_journal_writable", "Whether usage can be written down.", "livemin")
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
         self._dropped = counter("aion_dropped_events", "Events of streams that could not be read.", ("provider",))
         self._stray_tags = counter(
@@ -170,6 +171,7 @@ class Metrics:
         )
         self.flight(0, 0)
         self.store_up(up=False)
+        self.journal_writable(writable=True)
 
     def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
         """Count a request that is over; `metered` says what it used, if it was admitted."""
@@ -212,6 +214,10 @@ class Metrics:
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answers."""
         self._store_up.set(up)
+
+    def journal_writable(self, *, writable: bool) -> None:
+        """Show whether what requests use can be written down."""
+        self._journal.set(writable)
 
     def store_call(self, call: str, seconds: float) -> None:
         """Note how long a call to the store took."""

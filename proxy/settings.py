@@ -5,6 +5,7 @@ documentation is made from that. Nothing is read, looked up or opened here: that
 """
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -99,6 +100,20 @@ class Holds(Section):
     default_hold: Count = Field(1024, description="output tokens held for a request that names no maximum")
 
 
+class JournalSync(StrEnum):
+    """When the disk is waited for."""
+
+    GROUP = "group"
+    ALWAYS = "always"
+
+
+class JournalFull(StrEnum):
+    """What happens to requests whose usage cannot be written down."""
+
+    BLOCK = "block"
+    CONTINUE = "continue"
+
+
 class Settings(Section):
     """The whole of `gateway.yaml`."""
 
@@ -112,6 +127,14 @@ class Settings(Section):
     data_dir: File = Field(
         Path("data"),
         description="where the embedded store and ledger keep their files; relative to the working directory",
+    )
+    journal_sync: JournalSync = Field(
+        JournalSync.GROUP,
+        description="when a request's record reaches the disk: within 0.2 s, or always before a provider is asked",
+    )
+    journal_full: JournalFull = Field(
+        JournalFull.BLOCK,
+        description="while usage cannot be written to `data_dir`: refuse requests (503), or let them continue",
     )
     catalog: File = Field(Path("catalog.yaml"), description="the models; relative to this file")
     providers: Mapping[Name, Provider] = Field(description="at least one, such as `demo: {builtin: demo}`")

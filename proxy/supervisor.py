@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +35,9 @@ from proxy.stores.embedded import EmbeddedStore
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from proxy.counter_keeper import CounterKeeper
+    from proxy.ledger.sink import Sink
+
 WATCH_SECONDS: Final = 1.0
 START_SECONDS: Final = 20.0
 LOCK_SECONDS: Final = 10.0
@@ -42,8 +46,10 @@ BIND_SECONDS: Final = 5.0
 STOP_MARGIN: Final = 8.0
 """How long a worker may take beyond its grace before it is killed."""
 RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
+LEDGER_SECONDS: Final = 10.0
+"""How long the rows of workers that have stopped may take into the ledger."""
 EMBEDDED: Final = "embedded"
-_NEEDS_RESTART: Final = ("store", "ledger", "data_dir", "metrics")
+_NEEDS_RESTART: Final = ("store", "ledger", "data_dir", "metrics", "journal_sync", "journal_full")
 _SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers")
 
 OnReady = Callable[["Supervisor"], Awaitable[None]]
@@ -109,6 +115,8 @@ class Supervisor:
             listener = stack.enter_context(await _bind(settings.server.listen))
             admin_listener = stack.enter_context(await _bind(settings.server.admin_listen))
             self.api_address, self.admin_address = _address(listener), _address(admin_listener)
+            sink = loop.run_in_executor(None, self._open_sink)
+            stack.push_async_callback(self._stop_sink, sink)
             self._start_store()
             stack.callback(self._stop_store)
             await self._start_builtins(self.configuration)
@@ -120,6 +128,8 @@ class Supervisor:
             stack.push_async_callback(self._stop_workers, listener)
             for slot in range(self._worker_count):
                 self._spawn(self._keep_worker(slot, listener, metrics_files))
+            await sink
+            stack.callback(self._keep_counters().stop)
             await self._until_ready()
             self._logger.info(
                 "listening", api=str(self.api_address), admin=str(self.admin_address), workers=self._worker_count
@@ -161,6 +171,36 @@ class Supervisor:
     def _stop_store(self) -> None:
         if self._embedded is not None:
             self._embedded.stop()
+
+    def _open_sink(self) -> "Sink":
+        """Start to carry rows into the ledger. Raises `CannotStart`.
+
+        The ledger's libraries are loaded here, beside the workers that start and never need them.
+        """
+        from proxy.ledger.migrations import NewerLedger  # noqa: PLC0415
+        from proxy.ledger.sink import start_sink  # noqa: PLC0415
+
+        settings = self.configuration.settings
+        try:
+            return start_sink(settings.ledger, settings.data_dir, self._own.ledger, self._logger, time.time)
+        except NewerLedger as why:
+            raise CannotStart(str(why)) from None
+
+    def _keep_counters(self) -> "CounterKeeper":
+        """Begin to compare the counters of limits with the ledger."""
+        from proxy.counter_keeper import CounterKeeper  # noqa: PLC0415 - as in `_open_sink`
+
+        settings = self.configuration.settings
+        keeper = CounterKeeper(settings.ledger, settings.data_dir, self.store_url, self._own.ledger, self._logger)
+        keeper.start()
+        return keeper
+
+    async def _stop_sink(self, sink: "asyncio.Future[Sink]") -> None:
+        """Carry over what the workers left, unless the ledger is away."""
+        with contextlib.suppress(CannotStart):
+            finish = (await sink).finish
+            if not await asyncio.get_running_loop().run_in_executor(None, finish, LEDGER_SECONDS):
+                self._logger.error("stopped with rows that the ledger has not taken: the next start carries them over")
 
     def _put_in_force(self, configuration: Configuration) -> None:
         """Keep a copy of the files that were good, for workers that start when the files no longer are."""

@@ -26,11 +26,15 @@ from proxy.control import Files, Reload, Start, State, Stop, read_to_worker, wri
 from proxy.errors import StoreUnavailable
 from proxy.gateway import Gateway
 from proxy.http_server import GatewayServer
+from proxy.ledger.journal import Journal
+from proxy.ledger.segments import ROOT
 from proxy.logs import FastRequestLog, ReadableRequestLog, is_readable, make_logger
 from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
 from proxy.report import Report
 from proxy.serving import Serving
+from proxy.settings import JournalFull
+from proxy.steps.record import Recorder
 from proxy.steps.settle import Settler
 from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
@@ -47,6 +51,8 @@ LINGER_SECONDS: Final = 0.5
 ORPHAN_GRACE: Final = 1.0
 """How long a worker whose supervisor died goes on: its successor wants the port."""
 FLUSH_SECONDS: Final = 5.0
+ALARM_SECONDS: Final = 1.0
+"""Between two lines that say that the journal still cannot be written."""
 _POOL_SWEEPS: Final = 50
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """Objects between two collections: requests free nearly all of theirs by themselves."""
@@ -65,6 +71,7 @@ class Worker:
         self._control = control
         self._logger = logger
         configuration = _load(start.files)
+        settings = configuration.settings
         self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
         self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
         limits = RedisLimits(self._store)
@@ -78,8 +85,21 @@ class Worker:
             else FastRequestLog(sys.stderr.buffer, self._loop.call_soon, time.time, start.slot)
         )
         report = Report(self._metrics, requests, logger)
+        self._blocks = settings.journal_full is JournalFull.BLOCK
+        self._told_of_journal_at = 0.0
+        self._journal = Journal(
+            settings.data_dir / ROOT, f"{int(time.time() * 1000):012x}-{os.getpid()}", self._journal_changed
+        )
+        self._recorder = Recorder(self._journal, settings.journal_sync, settings.journal_full)
         self._gateway = Gateway(
-            RedisKeys(self._store), limits, self._settler, report, time.time, SystemRandom().random, self._loop
+            RedisKeys(self._store),
+            limits,
+            self._settler,
+            self._recorder,
+            report,
+            time.time,
+            SystemRandom().random,
+            self._loop,
         )
         self._api = Api(serving, self._gateway, report, time.time)
         self._stopping = asyncio.Event()
@@ -92,7 +112,10 @@ class Worker:
         with contextlib.suppress(StoreUnavailable):  # it goes on trying, and readiness says so
             await self._store.connect()
         server = GatewayServer(self._api.handle, self._api.on_malformed)
-        tasks = [self._loop.create_task(work) for work in (self._settler.run(), self._sweep(), self._obey(commands))]
+        work = (self._settler.run(), self._journal.keep(), self._sweep(), self._obey(commands))
+        tasks = [self._loop.create_task(one) for one in work]
+        for task in tasks:
+            task.add_done_callback(self._part_ended)
         accepting = await self._loop.create_server(server, sock=self._listener, backlog=4096)
         self._listening = True
         self._tell()
@@ -105,6 +128,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await self._journal.close()
         self._metrics.flush()
         await self._store.close()
 
@@ -128,14 +152,24 @@ class Worker:
 
     async def _obey(self, commands: asyncio.StreamReader) -> None:
         """Do what the supervisor says, until it says no more."""
-        while line := await commands.readline():
-            message = read_to_worker(line)
-            if isinstance(message, Reload):
-                self._reload(message)
-            elif isinstance(message, Stop):
-                self.stop(message.grace)
+        with contextlib.suppress(ConnectionError):  # a supervisor that was killed before it read what we told it
+            while line := await commands.readline():
+                message = read_to_worker(line)
+                if isinstance(message, Reload):
+                    self._reload(message)
+                elif isinstance(message, Stop):
+                    self.stop(message.grace)
         signal.alarm(_LAST_RESORT)  # nobody is left to end us if something hangs
         self.stop(ORPHAN_GRACE)
+
+    def _part_ended(self, task: "asyncio.Task[None]") -> None:
+        """Stop in order if a part that runs for ever has failed: a new worker is whole again."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._logger.error(
+                "a part of the worker failed, so it stops", error=type(error).__name__, detail=str(error)
+            )
+            self.stop(ORPHAN_GRACE)
 
     def stop(self, grace: float) -> None:
         """Begin to stop; the second time, cut what is still open."""
@@ -157,10 +191,11 @@ class Worker:
 
     async def _sweep(self) -> None:
         """Keep the deadlines of all exchanges and idle connections with one timer."""
-        rounds = 0
+        rounds, now = 0, time.monotonic()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = time.monotonic()
+            before, now = now, time.monotonic()
+            self._recorder.mark(self._gateway.exchanges, before, now, int(time.time() * 1000))
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
             self._metrics.flight(self._api.in_flight, self._gateway.streams)
@@ -178,6 +213,22 @@ class Worker:
             self._logger.error("store is away", detail=self._store.detail)
         self._tell()
 
+    def _journal_changed(self, trouble: str | None) -> None:
+        self._metrics.journal_writable(writable=trouble is None)
+        now = time.monotonic()
+        if trouble is None:
+            self._logger.info("the journal can be written again")
+        elif now - self._told_of_journal_at >= ALARM_SECONDS:
+            self._told_of_journal_at = now
+            consequence = "requests are refused" if self._blocks else "requests go on, and their usage may be lost"
+            self._logger.error(
+                "the journal cannot be written",
+                consequence=consequence,
+                detail=trouble,
+                given_up=self._journal.given_up,
+            )
+        self._tell()
+
     def _settling_waits(self, detail: str) -> None:
         self._logger.warning("a settlement waits for the store", detail=detail)
 
@@ -186,6 +237,8 @@ class Worker:
         reasons = [] if self._listening else ["the worker is starting"]
         if not self._store.up:
             reasons.append(self._store.detail)
+        if self._journal.trouble is not None and self._blocks:
+            reasons.append(f"the journal cannot be written: {self._journal.trouble}")
         self._control.write(write(State(ready=not reasons, reasons=reasons)))
 
 

@@ -130,7 +130,7 @@ def test_without_a_command_it_says_what_there_is(aion):
     assert "COMMAND" in result.err
 
 
-@pytest.mark.parametrize("words", ["fly", "usage", "ledger verify", "accounts", "accounts fly", "keys", "keys fly"])
+@pytest.mark.parametrize("words", ["fly", "ledger", "ledger fly", "accounts", "accounts fly", "keys", "keys fly"])
 def test_an_unknown_word_is_wrong_usage(aion, words):
     result = aion(words)
     assert (result.code, result.out) == (2, "")

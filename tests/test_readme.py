@@ -165,13 +165,6 @@ def test_the_dropped_parameters_are_named() -> None:
     assert sorted(words(between("dropped"))) == sorted(DROPPED)
 
 
-def test_keys_without_effect_are_keys_all_the_same() -> None:
-    known = {path.split(".")[-1] for model in (settings.Settings, CatalogFile) for path, *_ in describe(model)}
-    told = [words(row[0]) for row in rows("no effect")]
-    assert told
-    assert {path.split(".")[-1] for names in told for path in names} <= known
-
-
 def test_every_word_of_run_py_is_named_and_no_other() -> None:
     named = set(re.findall(r"python3 run\.py ([a-z][a-z-]*)", README))
     assert named == set(run.WORDS)

@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, folder, store_url: str) -> None:
         self.gateway = folder / "gateway.yaml"
         self.catalog = folder / "catalog.yaml"
-        self.gateway.write_text(GATEWAY)
+        self.gateway.write_text(f"{GATEWAY}data_dir: {folder}/data\n")
         self.catalog.write_text(CATALOG)
         self.logger = NotingLogger()
         self.listener = socket.create_server(("127.0.0.1", 0))

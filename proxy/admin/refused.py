@@ -21,6 +21,8 @@ class Reason(StrEnum):
     """It names something that does not exist."""
     CONFLICT = "conflict"
     """It contradicts what is stored now."""
+    UNAVAILABLE = "unavailable"
+    """What it needs cannot be had."""
 
 
 class OperationRefused(Exception):  # noqa: N818 - a refusal is an answer, not a malfunction

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from proxy.call import Call, Ending, Outcome, Target
+from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
 from proxy.providers import OnDisconnect
 from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
@@ -53,7 +53,7 @@ class Forwarder(Struct, frozen=True):
     translations need.
     """
 
-    open: set[Exchange]
+    open: dict[Exchange, Underway]
     """The exchanges under way; the worker's sweep keeps their deadlines."""
     watch: Watch
     clock: Callable[[], float]
@@ -89,6 +89,7 @@ async def forward(
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
+            outcome = replace(outcome, sent=outcome.sent or error.sent)
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
                 return replace(outcome, ending=Ending.CANCELLED, fault=_stopping()), None
@@ -129,7 +130,7 @@ class _Attempt(Struct, frozen=True):
                     connection = await self.upstream.pool.connect()
                 except asyncio.CancelledError:
                     return replace(outcome, ending=Ending.CLIENT_GONE), None
-            exchange = self._ask(connection)
+            exchange = self._ask(connection, outcome.attempts)
             try:
                 result = await exchange.done
             except asyncio.CancelledError:
@@ -137,14 +138,15 @@ class _Attempt(Struct, frozen=True):
             except UpstreamError as error:
                 # The provider closed the idle connection as the request was on its way: it has not begun to work on it.
                 if not kept or error.kind != "upstream_unavailable" or connection.answered:
+                    error.sent = True
                     raise
                 connection = None
             else:
                 return self._served(exchange, result, outcome), None
             finally:
-                self.forwarder.open.discard(exchange)
+                self.forwarder.open.pop(exchange, None)
 
-    def _ask(self, connection: UpstreamConnection) -> Exchange:
+    def _ask(self, connection: UpstreamConnection, attempts: int) -> Exchange:
         translation = self.translation
         body = translation.request()
         stream = self.call.request.stream
@@ -157,7 +159,7 @@ class _Attempt(Struct, frozen=True):
         )
         exchange = self._pump(connection) if stream else self._answer(connection)
         connection.send(head, body, exchange)
-        self.forwarder.open.add(exchange)
+        self.forwarder.open[exchange] = Underway(self.call, self.target, attempts)
         return exchange
 
     def _served(self, exchange: Exchange, result: Ending | bytes, outcome: Outcome) -> Outcome:
@@ -237,7 +239,7 @@ async def drain(
     target = outcome.target
     assert target is not None  # noqa: S101 - somebody answered
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
-    forwarder.open.add(exchange)
+    forwarder.open[exchange] = Underway(call, target, outcome.attempts)
     try:
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
@@ -247,7 +249,7 @@ async def drain(
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:
-        forwarder.open.discard(exchange)
+        forwarder.open.pop(exchange, None)
     return stream_outcome(outcome, Ending.CLIENT_GONE, exchange) if isinstance(exchange, Pump) else outcome
 
 

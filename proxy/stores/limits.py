@@ -45,6 +45,7 @@ class _Names:
     account: str
     leases: str
     late: str
+    settled: str
     settle: Command
 
 
@@ -113,12 +114,16 @@ class RedisLimits:
     async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing."""
         names = self._names_of(account)
-        await self._ask(self._settle, (names.account, names.leases, names.late), _settling(hold, tokens, nusd, limits))
+        await self._ask(
+            self._settle,
+            (names.account, names.leases, names.late, names.settled),
+            _settling(hold, tokens, nusd, limits),
+        )
 
     def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         names = self._names_of(account)
-        keys = (names.account, names.leases, names.late)
+        keys = (names.account, names.leases, names.late, names.settled)
         args = _settling(hold, tokens, nusd, limits)
         reply: asyncio.Future[object]
         if self._settle_is_known:
@@ -164,7 +169,7 @@ class RedisLimits:
 
     def _give_back(self, names: _Names, hold: Hold, limits: Limits) -> None:
         """Undo an admission whose caller has gone: calls go out in order, so this runs after it if it runs at all."""
-        keys = (names.account, names.leases, names.late)
+        keys = (names.account, names.leases, names.late, names.settled)
         args = _settling(hold, 0, 0, limits)
         reply = self._connection.call("EVALSHA", self._settle.sha, len(keys), *keys, *args, name=self._settle.name)
         reply.add_done_callback(_lease_runs_out_instead)
@@ -175,7 +180,8 @@ class RedisLimits:
             if len(self._names) >= _NAMES_KEPT:
                 self._names.clear()
             shard = shard_prefix(shard_of(account))
-            keys = (f"{shard}acct:{account}", f"{shard}lease:{account}", f"{shard}late:{account}")
+            of = f":{account}"
+            keys = (f"{shard}acct{of}", f"{shard}lease{of}", f"{shard}late{of}", f"{shard}settled{of}")
             settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 7)
             names = _Names(f"{shard}key:", *keys, settle)
             self._names[account] = names

@@ -384,5 +384,10 @@ def _text_bytes(message: _Message) -> int:
 
 
 def _size(text: Raw) -> int:
+    raw = bytes(text)
+    if raw.startswith(b'"') and b"\\" not in raw:  # without an escape, JSON is the text itself between two quotes
+        return len(raw) - 2
     decoded = json.text_of(text)
-    return 0 if decoded is None else len(decoded.encode())
+    if decoded is None:
+        return 0
+    return len(decoded) if decoded.isascii() else len(decoded.encode())

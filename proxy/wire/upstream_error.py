@@ -66,6 +66,8 @@ class UpstreamError(Exception):
         self.kind = kind
         self.retry_after_ms = retry_after_ms
         self.detail = detail
+        self.sent = False
+        """The request had gone out to the target."""
 
 
 def bad_answer(why: str) -> UpstreamError:

@@ -19,6 +19,8 @@ from processes import BenchError, core_busy_ns, cpu_ns, pinned_to, rss_kib, stor
 from scan import AT_ONCE, CASES, TARGETS, measure
 from servers import MODEL, REWRITTEN, Server, Site, Tools, request
 
+from ledger import APPEND_TARGET_US, ROW_TARGET_US, appends, carried
+
 SPREAD_RAMP_MS = 10
 """Added to the second in which paced streams are opened, so that their events do not fall into step."""
 LONGEST_LOAD_S = 360
@@ -256,6 +258,35 @@ def scan(rounds: int, progress: Callable[[str], None]) -> list[Row]:
             rows.append(Row("scan", title, "µs", Judged.VALUE, TARGETS[case.level], {"gateway": values}))
             progress(f"{title}: {rows[-1].median('gateway'):.2f} µs")
     return rows
+
+
+def journal(site: Site, rounds: int, progress: Callable[[str], None]) -> list[Row]:
+    """What it costs a worker to write down that a request begins and what became of it."""
+    return [
+        _told(
+            Row(
+                "journal",
+                f"a request's {what} into the journal",
+                "µs",
+                Judged.VALUE,
+                APPEND_TARGET_US,
+                {"gateway": each},
+            ),
+            progress,
+        )
+        for what, each in appends(site.folder, rounds).items()
+    ]
+
+
+def ledger(site: Site, rounds: int, progress: Callable[[str], None]) -> list[Row]:
+    """How long a row takes from a journal into SQLite, in real time; 50 µs are 20,000 rows a second."""
+    each = {"gateway": carried(site.folder, rounds)}
+    return [_told(Row("ledger", "a row from a journal into SQLite", "µs", Judged.VALUE, ROW_TARGET_US, each), progress)]
+
+
+def _told(row: Row, progress: Callable[[str], None]) -> Row:
+    progress(f"{row.title}: {row.median('gateway'):.2f} µs")
+    return row
 
 
 def start(site: Site, rounds: int, progress: Callable[[str], None]) -> list[Row]:

@@ -1,5 +1,6 @@
 """How a gateway stops, and how it comes back from every kind of death with all that it must remember."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -170,3 +171,15 @@ def test_one_that_is_killed_in_the_middle_of_a_stream_starts_again_at_once(own, 
         own.start()
         provider.on("main", whole())
         assert key.ask().status == 200
+
+
+def test_a_supervisor_that_dies_before_it_reads_what_its_workers_say_takes_them_along(own, provider):
+    (worker,) = own.workers()
+    (store,) = [pid for pid in children(own.process.pid) if pid != worker]
+    own.signal(signal.SIGSTOP)
+    begin_at = own.log.stat().st_size
+    os.kill(store, signal.SIGKILL)
+    own.wait_logged("store is away", after=begin_at)  # and told the supervisor so, which does not listen
+    own.signal(signal.SIGKILL)
+    own.ended()
+    assert eventually(lambda: not is_alive(worker))

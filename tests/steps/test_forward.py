@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from proxy.call import Call, Ending, Outcome, Target
+from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType
 from proxy.steps import forward as step
 from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forward
@@ -131,7 +131,7 @@ class Bench:
         self.servers: dict[str, RawUpstream] = {}
         self.targets: list[Target] = []
         self.upstreams: dict[str, Upstream] = {}
-        self.open: set[Exchange] = set()
+        self.open: dict[Exchange, Underway] = {}
         self.loop = asyncio.get_running_loop()
         self.forwarder = Forwarder(
             self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop
@@ -175,7 +175,7 @@ async def bench(*scripts: Script | Sequence[Script], **fields: object) -> AsyncI
             made.servers[name] = await stack.enter_async_context(raw_upstream(*several))
             made.add(name, made.servers[name].port, **fields)
         yield made
-        assert made.open == set(), "every exchange is over"
+        assert made.open == {}, "every exchange is over"
         for upstream in made.upstreams.values():
             upstream.pool.close()
 

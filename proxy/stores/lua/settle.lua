@@ -2,6 +2,7 @@
 -- Settles a request: gives its hold back and charges what it used.
 --
 -- State      KEYS[1] account, hash: the counters that admit.lua describes. KEYS[2] leases, KEYS[3] late: see leases.lua
+--            KEYS[4] settled: see settled.lua
 -- Arguments  1 request id  2 its lease "<id> <tokens> <nUSD>"  3 tokens held  4 nUSD held  5 tokens used  6 nUSD used
 --            7 the account's tokens per minute, empty if not limited
 -- Reply      {id, 1} charged; {id, 0} nothing to charge: settled before, or never admitted
@@ -14,6 +15,7 @@
 -- include: rates
 -- include: calendar
 -- include: leases
+-- include: settled
 local id, lease = ARGV[1], ARGV[2]
 local held, used, tokens_per_minute = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[7])
 local in_time = redis.call('ZREM', KEYS[2], lease) == 1
@@ -45,4 +47,7 @@ if in_time then
   add(KEYS[1], 'held_nusd', ARGV[4], '-')
 end
 add(KEYS[1], 'total_nusd', ARGV[6])
+if used > 0 or ARGV[6] ~= '0' then
+  remember(KEYS[1], KEYS[4], now / 1000, id .. ' ' .. ARGV[5] .. ' ' .. ARGV[6])
+end
 return {id, 1}

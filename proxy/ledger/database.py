@@ -1,0 +1,217 @@
+"""The SQL ledger: opened by the configuration's word or URL, written in batches, read by anyone.
+
+A row that is there stays as it is: inserting it again changes nothing, so whoever is not sure inserts again. The hourly
+sums change in the same transaction and only for rows that were really new, so that the two can never disagree.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, Self
+
+from msgspec.structs import astuple
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from proxy.ledger.migrations import NewerLedger, migrate
+from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_account, usage_hourly
+from proxy.pricing import nano_usd_ceil
+from proxy.usage import UsageSource
+from proxy.usage_record import UsageRecord
+
+EMBEDDED: Final = "embedded"
+FILE: Final = "ledger.sqlite"
+_BUSY_MS: Final = 10_000
+_CONNECT_SECONDS: Final = 5
+_WRITES: Final = "writes"
+_AT_ONCE: Final = 1_000
+"""Rows in one statement: SQLite takes 32,766 values."""
+# A database that vanishes without a word is noticed within about 15 s.
+_LIBPQ: Final = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
+
+
+class LedgerUnavailable(Exception):  # noqa: N818 - the state of the ledger
+    """The ledger cannot be used; `detail` is a sentence for the operator, without credentials."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class RowsRefused(Exception):  # noqa: N818 - the state of rows
+    """The database works, and does not take these rows; `detail` says why."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Ledger:
+    """One ledger. Its methods block; they may be called from any thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Use `open`."""
+        self.engine = engine
+        self._add_hourly, self._add_account = _adding(usage_hourly, engine), _adding(usage_account, engine)
+
+    @classmethod
+    def open(cls, url: str, data_dir: Path) -> Self:
+        """Open the ledger that the configuration names, and make or upgrade its tables.
+
+        Raises `LedgerUnavailable`, or `NewerLedger` if a newer version of the gateway has written it.
+        """
+        try:
+            ledger = cls(_embedded(data_dir) if url == EMBEDDED else _postgresql(url))
+        except OSError as error:
+            raise LedgerUnavailable(f"{data_dir / FILE} cannot be made: {error.strerror}") from None
+        try:
+            with ledger.writing() as connection:
+                migrate(connection)
+        except NewerLedger:
+            ledger.close()
+            raise
+        except DBAPIError as error:
+            ledger.close()
+            raise LedgerUnavailable(describe(error)) from None
+        return ledger
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """One transaction for queries: all of them see the same state."""
+        with self.engine.connect() as plain:
+            # SQLite's transactions are such by themselves; PostgreSQL's see every commit between two statements.
+            options = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "REPEATABLE READ"}
+            connection = plain.execution_options(**options)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One transaction that changes something; committed when the block ends without an exception."""
+        with self.engine.connect() as plain:
+            connection = plain.execution_options(**{_WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def insert(self, records: Sequence[UsageRecord]) -> list[UsageRecord]:
+        """Insert what is not there yet, in one transaction; returns those, the others were there before.
+
+        Raises `LedgerUnavailable`, or `RowsRefused` if no other moment would change that; nothing is inserted then.
+        """
+        if not records:
+            return []
+        by_id: dict[str, UsageRecord] = {}
+        for record in records:
+            by_id.setdefault(record.request_id, record)
+        try:
+            with self.writing() as connection:
+                inserted = [by_id[request_id] for request_id in _insert(connection, list(by_id.values()))]
+                if inserted:
+                    connection.execute(self._add_hourly, list(_hourly(inserted)))
+                    connection.execute(self._add_account, list(_by_account(inserted)))
+        except (DataError, IntegrityError, OverflowError, TypeError, ValueError) as error:
+            raise RowsRefused(describe(error)) from None
+        except DBAPIError as error:
+            raise LedgerUnavailable(describe(error)) from None
+        return inserted
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def describe(error: BaseException) -> str:
+    """Return what a database said, in one line: never the statement, whose values are somebody's data."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def _insert(connection: Connection, records: Sequence[UsageRecord]) -> Iterator[str]:
+    """Insert rows, and yield the ids of those that were not there.
+
+    Written out for the driver: to compile a statement for each row costs more than the database takes for it.
+    """
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    columns = UsageRecord.__struct_fields__
+    one = f"({', '.join([mark] * len(columns))})"
+    for begin in range(0, len(records), _AT_ONCE):
+        part = records[begin : begin + _AT_ONCE]
+        statement = (
+            f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * len(part))} "  # noqa: S608 - names of ours
+            "ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
+        )
+        yield from connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(astuple, part)))).scalars()
+
+
+def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dialects share no type that knows ON CONFLICT
+    """Return the statement that adds to a table of sums whatever is no part of its key."""
+    insert: Any = (sqlite if engine.dialect.name == "sqlite" else postgresql).insert(table)
+    summed = {column.name: column + insert.excluded[column.name] for column in table.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=summed)
+
+
+def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
+    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    for record in records:
+        tokens = record.prompt_tokens + record.completion_tokens
+        cell = sums[record.account]
+        for place, amount in enumerate((1, tokens, *split_cost(record.cost_pusd), nano_usd_ceil(record.cost_pusd))):
+            cell[place] += amount
+    for account, cell in sorted(sums.items()):
+        yield dict(zip((column.name for column in usage_account.c), (account, *cell), strict=True))
+
+
+def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
+    """Sum up by account, hour, key and model, in the order of the primary key so that two writers cannot deadlock."""
+    sums: dict[tuple[str, int, str, str], list[int]] = defaultdict(lambda: [0] * len(SUMMED))
+    for record in records:
+        cell = sums[record.account, hour_of(record.started_at), record.key_id, record.model]
+        added = (
+            *(1, record.usage_source == UsageSource.ESTIMATED, record.prompt_tokens, record.cached_tokens),
+            *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
+            nano_usd_ceil(record.cost_pusd),
+        )
+        for place, amount in enumerate(added):
+            cell[place] += amount
+    for key, cell in sorted(sums.items()):
+        yield dict(zip(("account", "hour", "key_id", "model", *SUMMED), (*key, *cell), strict=True))
+
+
+def _embedded(data_dir: Path) -> Engine:
+    """Open SQLite in the data directory.
+
+    WAL: readers wait for nobody. Every commit reaches the disk, because the journal forgets what was committed.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (data_dir / FILE).touch(mode=0o600)  # SQLite gives its other files the same rights
+    engine = create_engine(f"sqlite:///{data_dir / FILE}", connect_args={"timeout": _BUSY_MS / 1000})
+
+    def connected(connection: Any, _record: object) -> None:  # noqa: ANN401 - sqlite3's, which SQLAlchemy wraps
+        connection.isolation_level = None  # transactions begin where `begun` says so, tables included
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def begun(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+    return engine
+
+
+def _postgresql(url: str) -> Engine:
+    """Open PostgreSQL; what the URL says of timeouts goes before ours."""
+    target = make_url(url).set(drivername="postgresql+psycopg")
+    arguments = {name: value for name, value in _LIBPQ.items() if name not in target.query}
+    return create_engine(target, connect_args=arguments, pool_pre_ping=True, pool_size=2)

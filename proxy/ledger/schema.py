@@ -1,0 +1,113 @@
+"""The ledger's tables as queries see them: one row per request, and sums by the hour of what those rows hold.
+
+What the tables look like now; how a database gets there is in `migrations.py`, and a test compares the two. One schema
+for SQLite and PostgreSQL: whole numbers of 64 bits, text, and nothing that the two understand differently.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text, func
+from sqlalchemy.sql.elements import ColumnElement
+
+HOUR_MS: Final = 3_600_000
+COST_UNIT: Final = 10**9
+"""Sums of costs are kept in two whole numbers, since a sum of pico-dollars passes 64 bits at nine million dollars:
+cost in pUSD = high × COST_UNIT + low, where `low` may be larger than the unit."""
+
+metadata: Final = MetaData()
+
+usage: Final = Table(
+    "usage",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("upstream_id", Text),
+    Column("account", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("upstream_model", Text, nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("ending", Text, nullable=False),
+    Column("usage_source", Text, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_pusd", BigInteger, nullable=False),
+    Column("price_prompt", Text, nullable=False),
+    Column("price_completion", Text, nullable=False),
+    Column("price_input_cache_read", Text),
+    Column("attempts", Integer, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("ttft_ms", BigInteger),
+    Column("duration_ms", BigInteger, nullable=False),
+    Column("metadata", Text),
+    Index("usage_started_at", "started_at"),
+)
+"""Every request that reached a provider; the columns are the fields of `UsageRecord`. `started_at` is in Unix ms."""
+
+usage_hourly: Final = Table(
+    "usage_hourly",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("key_id", Text, primary_key=True),
+    Column("model", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("estimated_requests", BigInteger, nullable=False),
+    Column("prompt_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("completion_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("cost_high", BigInteger, nullable=False),
+    Column("cost_low", BigInteger, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
+    Index("usage_hourly_hour", "hour"),
+)
+"""The sums of `usage` by account, key, model and UTC hour (`hour`: its beginning, in Unix ms), changed in the same
+transaction as the rows."""
+
+SUMMED: Final = (
+    *("requests", "estimated_requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"),
+    *("cost_high", "cost_low", "charged_nusd"),
+)
+"""The columns of `usage_hourly` that add up."""
+
+usage_account: Final = Table(
+    "usage_account",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_high", BigInteger, nullable=False),
+    Column("cost_low", BigInteger, nullable=False),
+    Column("charged_nusd", BigInteger, nullable=False),
+)
+"""The sums of `usage` by account, changed in the same transaction as the rows: what the counters of limits are compared
+with. `charged_nusd` adds up each request's cost rounded up to nano-dollars, which is what budgets are charged."""
+
+ledger_identity: Final = Table("ledger_identity", metadata, Column("id", Text, primary_key=True))
+"""One row: a name that tells this ledger from every other one."""
+
+
+def hour_of(started_at: int) -> int:
+    """Return the beginning of the hour of a moment, both in Unix ms."""
+    return started_at - started_at % HOUR_MS
+
+
+def split_cost(pusd: int) -> tuple[int, int]:
+    """Take a cost apart into its high and low number; `whole_cost` puts them together."""
+    return divmod(pusd, COST_UNIT)
+
+
+def whole_cost(high: int, low: int) -> int:
+    """Return the cost in pUSD of two (sums of) numbers; takes what a database makes of a sum, such as a Decimal."""
+    return int(high) * COST_UNIT + int(low)
+
+
+def summed_cost() -> tuple[ColumnElement[Any], ColumnElement[Any]]:
+    """Return what to select from `usage` for an exact sum of costs, of any size: the high and the low number."""
+    cost = usage.c.cost_pusd
+    return func.sum(cost // COST_UNIT), func.sum(cost % COST_UNIT)

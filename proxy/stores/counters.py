@@ -1,0 +1,92 @@
+"""The counters of limits as the ledger's keeper sees them: read at one moment, and moved to what the ledger says.
+
+Only packing and reading; what is to be corrected is decided in `proxy/reconcile.py`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from proxy.accounts import shard_of
+from proxy.drift import Charge, Counters, OpenHold
+from proxy.limits import Hold, Limits
+from proxy.stores.connection import StoreConnection
+from proxy.stores.limits import RedisLimits, shard_prefix
+from proxy.stores.scripts import load_script
+
+_AMOUNTS: Final = re.compile(r"(\S+) (\d+) (\d+)")
+_AT_ONCE: Final = 500
+_LEDGERS: Final = f"{shard_prefix(0)}ledgers"
+
+
+class RedisCounters:
+    """Every account's counters over a `StoreConnection`. Every call raises `StoreUnavailable` when it is away."""
+
+    def __init__(self, connection: StoreConnection) -> None:
+        """Read the scripts; the connection may be opened later."""
+        self._connection = connection
+        self._limits = RedisLimits(connection)
+        self._counters = load_script("counters")
+        self._correct = load_script("correct")
+
+    async def ledgers(self, ours: str) -> set[str]:
+        """Say that this ledger's gateways use this store; returns the names of all ledgers that ever said so."""
+        await self._connection.call("SADD", _LEDGERS, ours)
+        return {name.decode() for name in await self._connection.call("SMEMBERS", _LEDGERS)}
+
+    async def read(self, account: str) -> Counters | None:
+        """Return an account's counters at one moment; None if the store does not have it."""
+        prefix = shard_prefix(shard_of(account))
+        keys = [f"{prefix}{kind}:{account}" for kind in ("acct", "lease", "late", "settled")]
+        reply: list[Any] = await self._connection.script(self._counters, keys, (account,))
+        self._check(reply, account)
+        if not reply[1]:
+            return None
+        corrections, tokens, nusd, now_ms, forgotten = (int(value) for value in reply[2:7])
+        settled = {name: Charge(tokens, nusd) for name, tokens, nusd in map(_amounts, reply[8])}
+        holds = tuple(OpenHold(*_amounts(lease)) for lease in reply[7])
+        return Counters(Charge(tokens, nusd), corrections, now_ms, forgotten, holds, settled)
+
+    async def settle(self, account: str, hold: OpenHold, used: Charge) -> None:
+        """Settle a request for whoever should have done it; if it was settled meanwhile, nothing changes.
+
+        Its tokens per minute stay as they were held: the minute is over.
+        """
+        taken = Hold(hold.request_id, hold.tokens, hold.nusd)
+        await self._limits.settle(account, taken, used.tokens, used.nusd, Limits())
+
+    async def arrived(self, account: str, settled: Sequence[tuple[str, Charge]]) -> None:
+        """Forget settlements that the ledger knows."""
+        key = f"{shard_prefix(shard_of(account))}settled:{account}"
+        for start in range(0, len(settled), _AT_ONCE):
+            some = [f"{name} {used.tokens} {used.nusd}" for name, used in settled[start : start + _AT_ONCE]]
+            await self._connection.call("ZREM", key, *some)
+
+    async def correct(
+        self, account: str, read: Counters, missing: Charge, *, day: tuple[int, Charge], month: tuple[int, Charge]
+    ) -> bool:
+        """Add what is missing to the counters; `day` and `month` say where the totals stood when these began.
+
+        False if somebody else has corrected them since they were `read`, or that day is over: read again.
+        """
+        key = f"{shard_prefix(shard_of(account))}acct:{account}"
+        args = (
+            *(account, read.corrections, missing.tokens, missing.nusd),
+            *(day[0], day[1].tokens, day[1].nusd, month[0], month[1].nusd),
+        )
+        reply: list[Any] = await self._connection.script(self._correct, (key,), args)
+        self._check(reply, account)
+        return bool(reply[1])
+
+    def _check(self, reply: list[Any], account: str) -> None:
+        if reply[0].decode() != account:
+            raise self._connection.distrust(
+                "a reply of the store belonged to another question; the connection was dropped"
+            )
+
+
+def _amounts(member: bytes) -> tuple[str, int, int]:
+    match = _AMOUNTS.fullmatch(member.decode())
+    if match is None:
+        raise ValueError("the store holds a lease that this version cannot read")
+    return match[1], int(match[2]), int(match[3])
