@@ -70,6 +70,10 @@ class Reservation(Struct, frozen=True):
     hold: Hold
     account: str
     remaining: Remaining
+    tokens_left: int = -1
+    """What is then left of the day's tokens; -1: no such limit, or not told."""
+    nusd_left: int = -1
+    """What is then left of the budget; -1 as above."""
 
 
 @dataclass(frozen=True, slots=True)

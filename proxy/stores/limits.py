@@ -94,7 +94,7 @@ class RedisLimits:
             raise
         verdict = reply[1]
         if verdict == _ADMITTED:
-            return Reservation(hold, account.name, _remaining(reply, limits))
+            return Reservation(hold, account.name, _remaining(reply, limits), *reply[6:8])
         if verdict == _LIMIT_REACHED:
             return _limit_reached(reply, limits, hold)
         if verdict == _KEY_REFUSED:

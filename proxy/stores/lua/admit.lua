@@ -13,7 +13,8 @@
 -- Arguments  1 request id  2 its lease "<id> <tokens> <nUSD>"  3 tokens held  4 nUSD held  5 account version  6 lease, ms
 --            limits, empty if there is none: 7 requests/min  8 tokens/min  9 concurrent  10 tokens/day  11 budget, nUSD
 --            12 the budget's period: day, month, total
--- Reply      {id, 0, requests left, reset ms, tokens left, reset ms}                                       admitted
+-- Reply      {id, 0, requests left, reset ms, tokens left, reset ms, and what the hold leaves of the day's tokens and of the
+--             budget in nUSD (-1: no such limit); without these two if it was admitted before}              admitted
 --            {id, 1, the same four, limit, left, wait ms (-1: waiting will not help)}                       limit reached
 --            {id, 2, 'unknown' | 'revoked' | 'expired' | 'disabled'}                                        key refused
 --            {id, 3, name, plan, disabled, version, created, overrides}                                     another version
@@ -109,7 +110,7 @@ end
 -- where it is what was used, only the next period will; and a hold that is larger than all of it never passes.
 local function ceiling(which, allowed, used, held, asked, period)
   if used + held + asked <= allowed then
-    return
+    return allowed - used - held - asked
   end
   local how_long = math.huge
   if asked <= allowed then
@@ -118,9 +119,10 @@ local function ceiling(which, allowed, used, held, asked, period)
   refuse(which, allowed - used - held, how_long)
 end
 local today = number(account[7]) == day_of(now_ms)
+local day_left, budget_left
 if per_day then
   local used = today and number(account[9]) - number(account[10]) or 0
-  ceiling('tokens_per_day', per_day, used, held_tokens, tokens, 'day')
+  day_left = ceiling('tokens_per_day', per_day, used, held_tokens, tokens, 'day')
 end
 if budget then
   local spent, period = number(account[11]), ARGV[12]
@@ -129,7 +131,7 @@ if budget then
   elseif period == 'month' then
     spent = (today or number(account[8]) == month_of(now_ms)) and spent - number(account[13]) or 0
   end
-  ceiling('budget', budget, spent, number(account[6]), tonumber(ARGV[4]), period)
+  budget_left = ceiling('budget', budget, spent, number(account[6]), tonumber(ARGV[4]), period)
 end
 
 if limit then
@@ -153,4 +155,4 @@ add(KEYS[2], 'held_nusd', ARGV[4])
 if now_ms - number(key[4]) >= 60000 then
   redis.call('HSET', KEYS[1], 'last_used', now_ms)
 end
-return reply(0)
+return reply(0, day_left or -1, budget_left or -1)
