@@ -6,7 +6,7 @@ leases are renewed here.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -19,6 +19,8 @@ from proxy.pricing import nano_usd_ceil
 
 RENEW_SECONDS: Final = 20.0
 RETRY_SECONDS: Final = 0.5
+AT_ONCE: Final = 128
+"""Settlements of a backlog that are under way at a time: new requests must not wait behind all of them."""
 
 
 class Settlement(Struct, frozen=True):
@@ -48,8 +50,9 @@ class Settler:
         self._on_trouble = on_trouble
         self._open: dict[str, Reservation] = {}
         self._sent: dict[str, Settlement] = {}
-        self._failed: list[Settlement] = []
+        self._failed: deque[Settlement] = deque()
         self._troubled = False
+        self._renew_at = 0.0
 
     @property
     def unsettled(self) -> int:
@@ -75,13 +78,18 @@ class Settler:
     async def run(self) -> None:
         """Renew leases and send again what failed, for ever."""
         clock = asyncio.get_running_loop().time
-        renew_at = clock() + RENEW_SECONDS
+        self._renew_at = clock() + RENEW_SECONDS
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             self.send_again()
-            if clock() >= renew_at:
-                renew_at = clock() + RENEW_SECONDS
+            if clock() >= self._renew_at:
+                self._renew_at = clock() + RENEW_SECONDS
                 await self.renew()
+
+    def store_is_back(self) -> None:
+        """Begin at once with what had to wait for the store, and renew every lease soon."""
+        self._renew_at = 0.0
+        self.send_again()
 
     async def renew(self) -> None:
         """Extend the lease of every open reservation, one call per account."""
@@ -96,10 +104,9 @@ class Settler:
                 return
 
     def send_again(self) -> None:
-        """Send every settlement that the store did not take."""
-        failed, self._failed = self._failed, []
-        for settlement in failed:
-            self._send(settlement)
+        """Send settlements that the store did not take; each that it takes then draws the next one after it."""
+        for _ in range(min(len(self._failed), AT_ONCE - len(self._sent))):
+            self._send(self._failed.popleft())
 
     async def flush(self, seconds: float) -> int:
         """Wait until all is settled, at most this long; returns how many settlements the store has not taken."""
@@ -128,6 +135,7 @@ class Settler:
             self._trouble(str(error) if error is not None else "the call was cancelled")
         else:
             self._troubled = False
+            self.send_again()
 
     def _trouble(self, detail: str) -> None:
         if not self._troubled:

@@ -214,6 +214,52 @@ async def test_its_task_sends_again_and_renews_for_ever(monkeypatch):
     assert task.cancelled()
 
 
+async def test_of_a_backlog_some_are_under_way_at_a_time_and_each_that_is_taken_draws_the_next(monkeypatch):
+    monkeypatch.setattr(step, "AT_ONCE", 3)
+    bench = Bench()
+    bench.store.away = True
+    for number in range(7):
+        bench.settle(bench.open(f"req_{number}"))
+    await turns()
+    bench.store.away = False
+    bench.store.sent.clear()
+    bench.store.replies.clear()
+    bench.settler.store_is_back()
+    bench.settler.send_again()
+    assert [sent[1] for sent in bench.store.sent] == ["req_0", "req_1", "req_2"]
+    bench.store.replies[1].set_result(1)
+    await turns()
+    assert len(bench.store.sent) == 4
+    for number in (0, 2, 3, 4, 5, 6):
+        bench.store.replies[number].set_result(1)
+        await turns()
+    assert sorted(sent[1] for sent in bench.store.sent) == [f"req_{number}" for number in range(7)]
+    assert bench.settler.unsettled == 0
+
+
+async def test_new_settlements_do_not_wait_behind_a_backlog(monkeypatch):
+    monkeypatch.setattr(step, "AT_ONCE", 1)
+    bench = Bench()
+    for number in range(4):
+        bench.settle(bench.open(f"req_{number}"))
+    assert len(bench.store.sent) == 4
+
+
+async def test_leases_are_renewed_soon_after_the_store_is_back(monkeypatch):
+    monkeypatch.setattr(step, "RETRY_SECONDS", 0.001)
+    bench = Bench()
+    bench.open()
+    task = asyncio.get_running_loop().create_task(bench.settler.run())
+    try:
+        await asyncio.sleep(0)
+        assert bench.store.renewed == []
+        bench.settler.store_is_back()
+        await until(lambda: bench.store.renewed == [("acme", ["req_1"])])
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def test_a_flush_waits_until_all_is_settled_and_leaves_what_is_open_alone():
     bench = Bench()
     bench.open("req_2")
