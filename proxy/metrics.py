@@ -134,6 +134,8 @@ class Metrics:
             "aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",)
         )
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
+        self._gateways = gauge("aion_gateways", "Workers of all gateways that share the limits.", "livemin")
+        self._let_in_alone = counter("aion_local_admissions", "Requests let in while the store was away.", ())
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
         self._dropped = counter("aion_dropped_events", "Events of streams that could not be read.", ("provider",))
@@ -184,6 +186,14 @@ class Metrics:
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answers."""
         self._store_up.set(up)
+
+    def gateways(self, count: int) -> None:
+        """Show how many share the limits."""
+        self._gateways.set(count)
+
+    def let_in_alone(self) -> None:
+        """Count a request that was let in while the store was away."""
+        self._add(self._let_in_alone, 1)
 
     def store_call(self, call: str, seconds: float) -> None:
         """Note how long a call to the store took."""

@@ -5,6 +5,7 @@ documentation is made from that. Nothing is read, looked up or opened here: that
 """
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -38,6 +39,13 @@ def _parse_path(value: object) -> Path:
 
 PicoUsd = Annotated[int, PlainValidator(_parse_budget), Kind("decimal text in USD", format_usd)]
 File = Annotated[Path, PlainValidator(_parse_path), Kind("path")]
+
+
+class OnStoreOutage(StrEnum):
+    """What happens to requests while the store is away."""
+
+    REFUSE = "refuse"
+    DEGRADE = "degrade"
 
 
 class Server(Section):
@@ -105,6 +113,10 @@ class Settings(Section):
     server: Server = Field(default_factory=Server, description="where the gateway listens and how it runs")
     store: StoreUrl = Field(
         EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
+    )
+    on_store_outage: OnStoreOutage = Field(
+        OnStoreOutage.DEGRADE,
+        description="while the store is away: go on with keys that were good and a share of their limits, or refuse",
     )
     ledger: LedgerUrl = Field(
         EMBEDDED, repr=False, description="the record of usage: a file in `data_dir`, or a database of yours"
