@@ -20,13 +20,17 @@ class Store:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, int, int]] = []
+        self.holds: list[tuple[Hold, Hold | None]] = []
         self.replies: list[asyncio.Future[object]] = []
         self.renewed: list[tuple[str, list[str]]] = []
         self.away = False
         self.answers = False
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> asyncio.Future[object]:
         assert limits is LIMITS
+        self.holds.append((hold, maybe))
         self.sent.append((account, hold.request_id, tokens, nusd))
         reply = asyncio.get_running_loop().create_future()
         self.replies.append(reply)
