@@ -219,7 +219,10 @@ class _Attempt(Struct, frozen=True):
         if isinstance(exchange, Pump):
             gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
         finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
-        if finished or exchange.over or self.target.provider.on_disconnect is OnDisconnect.DRAIN:
+        provider = self.target.provider
+        drains = provider.on_disconnect is OnDisconnect.DRAIN and self.upstream.drains < provider.max_drains
+        if finished or exchange.over or drains:
+            self.upstream.drains += 1
             exchange.leave()
             return gone, exchange
         exchange.abort()
@@ -234,17 +237,20 @@ async def drain(
     """
     target = outcome.target
     assert target is not None  # noqa: S101 - somebody answered
+    upstream = upstreams[target.route.provider]
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
     forwarder.open.add(exchange)
     try:
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
-            dialect = upstreams[target.route.provider].dialect
-            return answer_outcome(outcome, translation_of(call, target, dialect, forwarder.around).answer(result))
+            return answer_outcome(
+                outcome, translation_of(call, target, upstream.dialect, forwarder.around).answer(result)
+            )
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:
+        upstream.drains -= 1
         forwarder.open.discard(exchange)
     return stream_outcome(outcome, Ending.CLIENT_GONE, exchange) if isinstance(exchange, Pump) else outcome
 

@@ -144,7 +144,7 @@ class Pump(Exchange[Ending]):
             self._deadline = self._finish_by
         elif self.gauge is not None:
             self._unseen -= len(piece)
-            if self._unseen <= 0 and self._started:
+            if self._unseen <= 0 and (self._started or self._client is None):
                 self._look(self.gauge)
 
     def complete(self) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from proxy.accounts import Account, ApiKey, Identity, digest_of_key, shard_of
 from proxy.limits import Admission, Hold, Limits
+from proxy.stores import limits as store_limits
 from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
-from proxy.stores import limits as store_limits
 from proxy.stores.limits import RedisLimits
 from proxy.stores.scripts import Script, load_script
 

@@ -1,4 +1,4 @@
-"""Whoever waits as long as a refusal says is admitted, and not much earlier: for every limit, by a clock of the test."""
+"""Whoever waits as long as a refusal says is admitted, and not much earlier: every limit, by a clock of the test."""
 
 from datetime import UTC, datetime
 
@@ -78,24 +78,42 @@ async def test_a_total_that_is_used_up_never_comes_back(timed_desk):
     assert (refusal.limit, refusal.period, refusal.retry_after_ms) == (Limit.BUDGET, Period.TOTAL, None)
 
 
-@pytest.mark.parametrize(
-    ("spent", "period", "left"), [(900, Period.DAY, 100), (2900, Period.MONTH, 100), (9900, Period.TOTAL, 100)]
-)
-async def test_each_of_several_budgets_is_a_ceiling_and_is_named(timed_desk, spent, period, left):
-    """1,000 a day, 3,000 a month and 10,000 in all; every day spends the same."""
-    limits = Limits(
-        budget_nusd=3000, budget_per=Period.MONTH, more_budgets=((Period.TOTAL, 10_000), (Period.DAY, 1000))
-    )
-    await timed_desk.set_time(datetime(2026, 1, 10, tzinfo=UTC))
-    while spent:
-        today = min(spent, 950 if period is Period.TOTAL else 1000) if spent != 900 else 900
-        await timed_desk.admit(limits, f"req_{spent}", nusd=today)
-        await timed_desk.limits.settle("acme", Hold(f"req_{spent}", 0, today), 0, today, limits)
-        spent -= today
-        if spent:
-            await timed_desk.pass_by(86_400_000 * (11 if period is Period.TOTAL else 1))
+SPENDING = {
+    Period.DAY: [(0, 900)],
+    Period.MONTH: [(0, 1000), (1, 1000), (1, 900)],
+    Period.TOTAL: [(0, 1000), (31, 1000), (31, 1000), (31, 600), (31, 200)],
+}
+"""What is spent until 100 are left of 1,000 a day, 3,000 a month or 3,900 in all: days later, and how much."""
 
-    refusal = await timed_desk.admit(limits, "req_9", nusd=left + 1)
 
-    assert (refusal.limit, refusal.period, refusal.left) == (Limit.BUDGET, period, left)
-    assert isinstance(await timed_desk.admit(limits, "req_9", nusd=left), Reservation)
+@pytest.mark.parametrize("period", list(Period))
+async def test_each_of_several_budgets_is_a_ceiling_and_is_named(timed_desk, period):
+    limits = Limits(budget_nusd=3000, budget_per=Period.MONTH, more_budgets=((Period.TOTAL, 3900), (Period.DAY, 1000)))
+    await timed_desk.set_time(datetime(2026, 1, 1, tzinfo=UTC))
+    for number, (days, nusd) in enumerate(SPENDING[period]):
+        await timed_desk.pass_by(86_400_000 * days)
+        await timed_desk.admit(limits, f"req_{number}", nusd=nusd)
+        await timed_desk.limits.settle("acme", Hold(f"req_{number}", 0, nusd), 0, nusd, limits)
+
+    refusal = await timed_desk.admit(limits, "req_9", nusd=101)
+
+    assert (refusal.limit, refusal.period, refusal.left) == (Limit.BUDGET, period, 100)
+    assert isinstance(await timed_desk.admit(limits, "req_9", nusd=100), Reservation)
+
+
+async def test_the_use_of_several_budgets_is_told_one_by_one(timed_desk):
+    limits = Limits(budget_nusd=3000, budget_per=Period.MONTH, more_budgets=((Period.TOTAL, 9000), (Period.DAY, 1000)))
+    for number, days in enumerate((0, 1, 31)):
+        await timed_desk.pass_by(86_400_000 * days)
+        await timed_desk.admit(limits, f"req_{number}", nusd=100)
+        await timed_desk.limits.settle("acme", Hold(f"req_{number}", 0, 100), 0, 10**number, limits)
+
+    use = await timed_desk.limits.use("acme", limits)
+
+    assert [(budget.period, budget.limit_nusd, budget.spent_nusd) for budget in use.budgets] == [
+        (Period.MONTH, 3000, 100),
+        (Period.TOTAL, 9000, 111),
+        (Period.DAY, 1000, 100),
+    ]
+    assert (use.spent_nusd, use.budget_resets_ms) == (100, use.budgets[0].resets_ms)
+    assert use.budgets[1].resets_ms is None
