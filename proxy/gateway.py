@@ -15,6 +15,7 @@ from msgspec import Struct
 from proxy.accounts import Identity
 from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd
 from proxy.errors import Fault, Refusal, StoreUnavailable
+from proxy.holds import TypicalOutputs
 from proxy.http_server import ClientRequest
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
@@ -72,6 +73,7 @@ class Gateway:
         self._dice = dice
         self._loop = loop
         self._memory = Memory()
+        self._typical = TypicalOutputs()
         self._rates: dict[str, bytes] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self.exchanges: set[Exchange] = set()
@@ -95,9 +97,9 @@ class Gateway:
             call = await accept(
                 client, endpoint, request_id, identity, serving.catalog, serving.targets, max_body=limit, now=int(now)
             )
-            hold = serving.settings.limits.default_hold
+            typical = self._typical.of(call, serving.settings.limits.default_hold)
             reservation, identity, limits = await admit(
-                call, identity, self._limits, serving.limits_of, default_hold=hold
+                call, identity, self._limits, serving.limits_of, typical=typical
             )
         except Refusal as refusal:
             await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
@@ -109,7 +111,8 @@ class Gateway:
         try:
             lines = self._rate_lines(identity, reservation) + ignored_line(call.request.ignored)
             targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
-            outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
+            allowance = self._settler.allowance(call, reservation, limits)
+            outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder, allowance)
             if outcome.fault is not None:
                 refuse(client, outcome.fault, request_id, lines)
         except Exception as error:  # noqa: BLE001 - settled and reported like any other ending
@@ -203,6 +206,8 @@ class Gateway:
             metered = meter(call, outcome)
         finally:
             self._settler.settle(admitted.reservation, admitted.limits, metered)
+        if outcome.ending is Ending.COMPLETE:
+            self._typical.learn(call, metered.usage, admitted.serving.settings.limits.default_hold)
         usage, fault, asked_at, began_at = metered.usage, outcome.fault, outcome.asked_at, outcome.first_byte_at
         self._report.request_ended(
             RequestEnd(

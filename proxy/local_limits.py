@@ -185,7 +185,7 @@ class LocalLimits:
         grace_of = GRACE_DIVISOR * self.gateways
         return (
             (limits.tokens_per_day is not None and alone.taken_tokens + hold.tokens > word.tokens_left // grace_of)
-            or (limits.budget_nusd is not None and alone.taken_nusd + hold.nusd > word.nusd_left // grace_of)
+            or (limits.budgets and alone.taken_nusd + hold.nusd > word.nusd_left // grace_of)
             or (limits.tokens_per_minute is not None and hold.tokens > self._share(limits.tokens_per_minute))
         )
 

@@ -19,6 +19,7 @@ OTHER: Final = "other"
 NO_PROVIDER: Final = "none"
 _MS: Final = 1_000
 _PUSD_PER_USD: Final = 10**12
+_NUSD_PER_USD: Final = 10**9
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _OVERHEADS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SPEEDS: Final = (1, 2.5, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
@@ -101,6 +102,7 @@ class Metrics:
         self._unwritten: dict[Counter, float] = {}
         self._reachable: dict[str, bool] = {}
         self._flight = (-1, -1)
+        self._held = (-1, -1)
         request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
 
         def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -129,6 +131,8 @@ class Metrics:
         )
         self._in_flight = gauge("aion_in_flight_requests", "Requests under way.", "livesum")
         self._streams = gauge("aion_open_streams", "Streams under way.", "livesum")
+        self._held_tokens = gauge("aion_held_tokens", "Tokens that requests under way hold.", "livesum")
+        self._held_usd = gauge("aion_held_usd", "What requests under way hold of budgets.", "livesum")
         self._attempts = counter("aion_upstream_attempts", "Calls to providers.", ("provider", "outcome"))
         self._upstream_up = gauge(
             "aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",)
@@ -143,6 +147,7 @@ class Metrics:
             "aion_stray_close_tags", "Closing tags of reasoning with no opening one: see `reasoning_style`.", ("model",)
         )
         self.flight(0, 0)
+        self.held(0, 0)
         self.store_up(up=False)
 
     def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
@@ -170,6 +175,13 @@ class Metrics:
             self._flight = (requests, streams)
             self._in_flight.set(requests)
             self._streams.set(streams)
+
+    def held(self, tokens: int, nusd: int) -> None:
+        """Show what requests under way hold of their limits."""
+        if self._held != (tokens, nusd):
+            self._held = (tokens, nusd)
+            self._held_tokens.set(tokens)
+            self._held_usd.set(nusd / _NUSD_PER_USD)
 
     def attempt(self, provider: str, outcome: str, *, reachable: bool | None) -> None:
         """Count one call to a provider; `outcome` is `ok`, the code of its failure, or an ending of ours, which tells

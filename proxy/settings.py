@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field, PlainValidator
 
 from proxy.addresses import EMBEDDED, LedgerUrl, StoreUrl
-from proxy.limits import Limits, Period
+from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
 from proxy.providers import Provider
@@ -31,6 +31,10 @@ def _parse_budget(value: object) -> int:
     if not 0 < pusd <= _LARGEST_BUDGET:
         raise Wrong(f"must be more than 0 and at most {format_usd(_LARGEST_BUDGET)}")
     return pusd
+
+
+def _period(budget: object) -> object:
+    return budget.get("per") if isinstance(budget, Mapping) else None
 
 
 def _parse_path(value: object) -> Path:
@@ -82,6 +86,26 @@ class Plan(Section):
     concurrent_requests: OptionalCount = Field(None, description="requests at the same time, open streams included")
     tokens_per_day: OptionalCount = Field(None, description="prompt and completion tokens a UTC day")
     budget: Budget | None = Field(None, description="money in a period")
+    more_budgets: tuple[Budget, ...] = Field((), description="money in other periods, which holds beside it")
+    on_budget_end: OnBudgetEnd = Field(
+        OnBudgetEnd.FINISH,
+        description="a stream that needs more than is left goes on for another hold, or is cut",
+    )
+
+    @classmethod
+    def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
+        """Budgets are of different periods, and further ones stand beside a first."""
+        more = raw.get("more_budgets")
+        if not isinstance(more, list | tuple) or not more:
+            return
+        if raw.get("budget") is None:
+            yield ("more_budgets",), more, Wrong("must stand beside a budget: make one of them that", "has no first")
+        periods = [_period(raw.get("budget"))]
+        for number, budget in enumerate(more):
+            period = _period(budget)
+            if period is not None and period in periods:
+                yield ("more_budgets", number, "per"), period, Wrong("must be a period of its own", "is {value} again")
+            periods.append(period)
 
     def limits(self) -> Limits:
         """Return the plan as the limits of an account without overrides."""
@@ -92,6 +116,8 @@ class Plan(Section):
             tokens_per_day=self.tokens_per_day,
             budget_nusd=None if self.budget is None else nano_usd_ceil(self.budget.pusd),
             budget_per=Period.TOTAL if self.budget is None else self.budget.per,
+            more_budgets=tuple((budget.per, nano_usd_ceil(budget.pusd)) for budget in self.more_budgets),
+            on_budget_end=self.on_budget_end,
         )
 
 
@@ -104,7 +130,9 @@ class Metrics(Section):
 class Holds(Section):
     """How much a request takes of its limits in advance."""
 
-    default_hold: Count = Field(1024, description="output tokens held for a request that names no maximum")
+    default_hold: Count = Field(
+        1024, description="output tokens held for a request that names no maximum, until the model's answers are known"
+    )
 
 
 class Settings(Section):

@@ -199,6 +199,7 @@ class Worker:
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
             self._metrics.flight(self._api.in_flight, self._gateway.streams)
+            self._metrics.held(self._settler.held_tokens, self._settler.held_nusd)
             self._metrics.flush()
             self._tell()
             rounds += 1

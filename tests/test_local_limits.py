@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy import local_limits
-from proxy.limits import Hold, Limit, LimitReached, Limits, Remaining, Reservation
+from proxy.limits import Hold, Limit, LimitReached, Limits, Period, Remaining, Reservation
 from proxy.local_limits import HONOURED_US, WINDOW_US, LocalLimits
 
 NOW = 7_000_000_000_000
@@ -255,6 +255,11 @@ class TestGrace:
             taken += 1
         assert taken == times
         assert ask(local, limits, hold(100, 100)) is None
+
+    def test_a_budget_of_another_period_is_a_budget(self):
+        limits = Limits(more_budgets=((Period.DAY, MILLION),))
+        assert ask(alone(), limits, hold(1, 1)) is None
+        assert isinstance(ask(alone(said=word(nusd_left=100)), limits, hold(1, 1)), Remaining)
 
     def test_a_request_without_cost_needs_no_grace_of_a_budget_that_is_not_overdrawn(self):
         assert isinstance(ask(alone(said=word(nusd_left=0)), Limits(budget_nusd=1), hold(10, 0)), Remaining)

@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError
 
 from proxy.accounts import Identity
 from proxy.errors import StoreUnavailable
-from proxy.limits import AccountUse, Admission, Hold, LimitReached, Limits, Reservation
+from proxy.limits import AccountUse, Admission, Hold, Limit, LimitReached, Limits, Reservation
 from proxy.local_limits import LocalLimits
 from proxy.stores.gateways import RedisGateways
 from proxy.stores.limits import RedisLimits
@@ -80,19 +80,23 @@ class FallbackLimits:
             self._running[account] = self._running.get(account, 0) + 1
         return admission
 
-    async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
+    async def settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing."""
-        await self.begin_settle(account, hold, tokens, nusd, limits)
+        await self.begin_settle(account, hold, tokens, nusd, limits, maybe=maybe)
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         was_open = self._close(account, hold.request_id)
         grant = self._grants.get(hold.request_id)
         if grant is None:
-            return self._store.begin_settle(account, hold, tokens, nusd, limits)
+            return self._store.begin_settle(account, hold, tokens, nusd, limits, maybe=maybe)
         if was_open:
             self.alone.ended(account, limits, grant.hold, tokens, nusd, self._clock_us())
-        return self._keep(self._settle(grant, hold, tokens, nusd, limits))
+        return self._keep(self._settle(grant, hold, tokens, nusd, limits, maybe))
 
     def store_is_back(self) -> None:
         """Tell the store first of all what was let in lately: it should not let the same in again."""
@@ -104,10 +108,13 @@ class FallbackLimits:
         """Extend the leases of requests that are still running, and have the store take those it does not know yet."""
         if self._grants:
             for hold in holds:
-                grant = self._grants.get(hold.request_id)
-                if grant is not None and not grant.adopted:
-                    await self._adopt(grant)
+                await self._make_known(hold)
         await self._store.renew(account, holds)
+
+    async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
+        """Let a running request hold what it wants instead of what it has, once the store knows what it has."""
+        await self._make_known(has)
+        return await self._store.top_up(account, has, wants, limits)
 
     async def use(self, account: str, limits: Limits) -> AccountUse:
         """Tell how much of `limits` the account has used, as far as the store knows."""
@@ -147,15 +154,22 @@ class FallbackLimits:
         task.add_done_callback(self._tasks.discard)
         return task
 
+    async def _make_known(self, hold: Hold) -> None:
+        """Have the store take the hold of a request that it does not know yet."""
+        grant = self._grants.get(hold.request_id)
+        if grant is not None and not grant.adopted:
+            await self._adopt(grant)
+
     async def _adopt(self, grant: _Grant) -> None:
         age_ms = (self._clock_us() - grant.at) // _US_PER_MS
         await self._gateways.adopt(grant.account, grant.hold, grant.limits, age_ms)
         grant.adopted = True
 
-    async def _settle(self, grant: _Grant, hold: Hold, tokens: int, nusd: int, limits: Limits) -> object:
-        if not grant.adopted:
-            await self._adopt(grant)
-        reply = await self._store.begin_settle(grant.account, hold, tokens, nusd, limits)
+    async def _settle(
+        self, grant: _Grant, hold: Hold, tokens: int, nusd: int, limits: Limits, maybe: Hold | None
+    ) -> object:
+        await self._make_known(hold)
+        reply = await self._store.begin_settle(grant.account, hold, tokens, nusd, limits, maybe=maybe)
         if self._grants.pop(hold.request_id, None) is not None:
             self.alone.settled(grant.account, self._clock_us())
         return reply

@@ -22,6 +22,8 @@ class Upstream:
         self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
         self.head_lines = _credentials(provider) + _own_headers(provider)
         self.dialect = dialect_of(provider)
+        self.drains = 0
+        """Answers that are read to their end although their client has left."""
         self.reasoning_field = provider.reasoning_field
         """Where earlier reasoning is sent back: the profile's word, else the field in which this provider's last came.
         """

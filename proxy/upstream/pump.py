@@ -12,7 +12,19 @@ from typing import Final, Protocol
 from proxy.call import Ending
 from proxy.translation import AnswerStream
 from proxy.upstream.connections import UpstreamConnection
-from proxy.upstream.exchange import STOPPING, SUCCESS, Exchange, Failure, coded, compressed, silent, stopping
+from proxy.upstream.exchange import (
+    SPENT,
+    STOPPING,
+    SUCCESS,
+    Exchange,
+    Failure,
+    coded,
+    compressed,
+    silent,
+    spent,
+    stopping,
+)
+from proxy.usage import Usage
 from proxy.wire.upstream_error import UpstreamError
 
 COMMIT_SECONDS: Final = 5.0
@@ -42,6 +54,13 @@ class ClientStream(Protocol):
 
     def drop(self) -> None:
         """Close the connection to a client that reads nothing."""
+
+
+class Gauge(Protocol):
+    """What watches how much a stream uses."""
+
+    def look(self, told: Usage | None, output_bytes: int, /) -> int | None:
+        """Take note of what was used so far; return after how many further bytes to look again, None to end it."""
 
 
 class Pump(Exchange[Ending]):
@@ -76,6 +95,10 @@ class Pump(Exchange[Ending]):
         self._paused = False
         self._stalled_at = 0.0
         self._failure: Failure | None = None
+        self.gauge: Gauge | None = None
+        """What may end the stream early, if anything does."""
+        self._unseen = 0
+        """Bytes that may come before the gauge has to be looked at."""
         self.first_byte_at: float | None = None
         """When the first bytes went to the client."""
         client.on_flow(self._pause, self._resume)
@@ -119,6 +142,10 @@ class Pump(Exchange[Ending]):
         elif self._stream.all_finished:
             self._finish_by = self._finish_by or now + FINISHED_SECONDS
             self._deadline = self._finish_by
+        elif self.gauge is not None:
+            self._unseen -= len(piece)
+            if self._unseen <= 0 and (self._started or self._client is None):
+                self._look(self.gauge)
 
     def complete(self) -> None:
         """Close the stream, or report that it broke off."""
@@ -214,6 +241,13 @@ class Pump(Exchange[Ending]):
             self._client.finish(self._fail_events(error))
         self._resolve(_ENDINGS.get(error.kind, Ending.UPSTREAM_ERROR))
 
+    def _look(self, gauge: Gauge) -> None:
+        unseen = gauge.look(*self._stream.progress())
+        if unseen is None:
+            self._end_early(spent())
+        else:
+            self._unseen = unseen
+
     def _pause(self) -> None:
         if self._result is None:
             self._paused = True
@@ -227,5 +261,9 @@ class Pump(Exchange[Ending]):
             self._connection.resume()
 
 
-_ENDINGS: Final = {"upstream_truncated": Ending.UPSTREAM_TRUNCATED, STOPPING: Ending.CANCELLED}
+_ENDINGS: Final = {
+    "upstream_truncated": Ending.UPSTREAM_TRUNCATED,
+    STOPPING: Ending.CANCELLED,
+    SPENT: Ending.CUT,
+}
 """What a failure after the first byte is called; any other is an error of the provider."""

@@ -110,6 +110,10 @@ class NativeStream:
         """Return what is billed: the provider's word if it can be true, else the estimate of what it sent."""
         return billed(self._reported, self._output.total, self._estimate)
 
+    def progress(self) -> tuple[Usage | None, int]:
+        """Return nothing told, because that comes at the end, and how many bytes the model has produced."""
+        return None, self._output.total()
+
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end the stream with an error: numbered on, with the items that were complete."""
         numbers = _NUMBER.findall(self._last)

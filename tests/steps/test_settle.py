@@ -6,10 +6,12 @@ import pytest
 
 from proxy.call import Metered
 from proxy.errors import StoreUnavailable
-from proxy.limits import Hold, Limits, Remaining, Reservation
+from proxy.holds import Allowance
+from proxy.limits import Hold, Limit, Limits, Remaining, Reservation
 from proxy.steps import settle as step
 from proxy.steps.settle import Settler
 from proxy.usage import Usage, UsageSource
+from specimens import call
 from waiting import WAIT, until
 
 LIMITS = Limits(tokens_per_minute=1000)
@@ -20,13 +22,19 @@ class Store:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, int, int]] = []
+        self.holds: list[tuple[Hold, Hold | None]] = []
         self.replies: list[asyncio.Future[object]] = []
         self.renewed: list[tuple[str, list[str]]] = []
+        self.asked: list[tuple[str, Hold, Hold]] = []
+        self.answer: asyncio.Future[Limit | None] = asyncio.get_running_loop().create_future()
         self.away = False
         self.answers = False
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> asyncio.Future[object]:
         assert limits is LIMITS
+        self.holds.append((hold, maybe))
         self.sent.append((account, hold.request_id, tokens, nusd))
         reply = asyncio.get_running_loop().create_future()
         self.replies.append(reply)
@@ -40,6 +48,10 @@ class Store:
         if self.away:
             raise StoreUnavailable("connection refused")
         self.renewed.append((account, [hold.request_id for hold in holds]))
+
+    async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
+        self.asked.append((account, has, wants))
+        return await self.answer
 
 
 class Bench:
@@ -183,6 +195,100 @@ async def test_every_open_reservation_is_renewed_in_one_call_for_each_account():
     bench.settle(bench.open("req_4"))
     await bench.settler.renew()
     assert bench.store.renewed == [("acme", ["req_1", "req_2"]), ("other", ["req_3"])]
+
+
+def growing(bench: Bench, reservation: Reservation) -> Allowance:
+    """A stream that has just used what it held."""
+    limits = Limits(budget_nusd=10**12)
+    allowance = bench.settler.allowance(call(stream=True), reservation, limits)
+    assert allowance is not None
+    allowance.look(Usage(10, 5_000), 0)
+    return allowance
+
+
+def test_nothing_is_watched_where_nothing_is_limited():
+    settler = Settler(None, print)
+    reservation = Reservation(Hold("req_1", 100, 200), "acme", Remaining())
+    assert settler.allowance(call(stream=True), reservation, Limits(requests_per_minute=1)) is None
+
+
+async def test_a_stream_that_passes_its_hold_is_granted_more_and_settled_with_it():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    await turns()
+    ((account, has, wants),) = bench.store.asked
+    assert (account, has) == ("acme", reservation.hold)
+    assert wants.tokens > has.tokens
+    bench.store.answer.set_result(None)
+    await turns()
+    assert allowance.hold == wants
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (wants.tokens, wants.nusd)
+    bench.settle(reservation)
+    assert bench.store.holds == [(wants, None)]
+
+
+async def test_a_stream_that_is_refused_more_keeps_what_it_has():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    bench.store.answer.set_result(Limit.BUDGET)
+    await turns()
+    assert allowance.look(Usage(10, 9_000), 0) is None
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, None)]
+
+
+async def test_a_stream_that_ends_before_it_hears_is_settled_with_both_holds():
+    bench = Bench()
+    reservation = bench.open()
+    growing(bench, reservation)
+    await turns()
+    bench.settle(reservation)
+    bench.store.answer.set_result(None)
+    await turns()
+    wants = bench.store.asked[0][2]
+    assert bench.store.holds == [(reservation.hold, wants)]
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (0, 0)
+
+
+@pytest.mark.parametrize("may_have_run", [False, True])
+async def test_where_the_answer_is_lost_both_holds_are_named_until_it_is_known(may_have_run):
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    await turns()
+    wants = bench.store.asked[0][2]
+    bench.store.answer.set_exception(StoreUnavailable("too slow", may_have_run=may_have_run))
+    await turns()
+    await bench.settler.renew()
+    assert bench.store.renewed == [("acme", ["req_1", "req_1"] if may_have_run else ["req_1"])]
+    bench.store.answer = asyncio.get_running_loop().create_future()
+    assert allowance.look(Usage(10, 50_000), 0) is not None
+    await turns()
+    assert bench.store.asked[1] == ("acme", reservation.hold, wants)
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, wants)]
+
+
+async def test_a_stream_that_is_over_asks_for_nothing():
+    bench = Bench()
+    reservation = bench.open()
+    bench.settle(reservation)
+    growing(bench, reservation)
+    await turns()
+    assert bench.store.asked == []
+
+
+async def test_what_is_held_is_known_at_every_moment():
+    bench = Bench()
+    one, two = bench.open("req_1"), bench.open("req_2")
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (200, 400)
+    bench.settle(one)
+    bench.settle(one)
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (100, 200)
+    bench.settle(two)
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (0, 0)
 
 
 async def test_a_renewal_that_fails_is_told_and_tried_again_the_next_time():

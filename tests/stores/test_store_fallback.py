@@ -310,3 +310,36 @@ async def test_whatever_is_lost_on_the_way_everything_is_charged_exactly_once(be
     bench.back()
     use = await bench.fallback.use("acme", LIMITS)
     assert (use.in_flight, use.held_nusd, use.spent_nusd) == (0, 0, charged)
+
+
+async def test_a_stream_that_was_let_in_alone_and_then_held_more_is_charged_once(bench):
+    """The store would not know what to top up, and say yes: it has to hear of the request first."""
+    await bench.known()
+    bench.away()
+    await bench.admit()
+    small, large = Hold("req_1", 100, 1000), Hold("req_1", 200, 2000)
+    with pytest.raises(StoreUnavailable):
+        await bench.fallback.top_up("acme", small, large, LIMITS)
+    bench.back()
+    assert await bench.fallback.top_up("acme", small, large, LIMITS) is None
+    use = await bench.fallback.use("acme", LIMITS)
+    assert (use.in_flight, use.held_nusd) == (1, 2000)
+    await bench.settle("req_1", 200, 2000, nusd=1500)
+    use = await bench.fallback.use("acme", LIMITS)
+    assert (use.in_flight, use.held_nusd, use.spent_nusd) == (0, 0, 1500)
+
+
+async def test_one_that_ends_before_its_top_up_was_heard_is_charged_once(bench):
+    await bench.known()
+    bench.away()
+    await bench.admit()
+    small, large = Hold("req_1", 100, 1000), Hold("req_1", 200, 2000)
+    bench.back()
+    await bench.fallback.renew("acme", [small])
+    bench.flaky.fate = lambda: "unheard"
+    with pytest.raises(StoreUnavailable):
+        await bench.fallback.top_up("acme", small, large, LIMITS)
+    bench.back()
+    await bench.fallback.settle("acme", small, 150, 1500, LIMITS, maybe=large)
+    use = await bench.fallback.use("acme", LIMITS)
+    assert (use.in_flight, use.held_nusd, use.spent_nusd) == (0, 0, 1500)

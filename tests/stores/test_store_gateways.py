@@ -111,7 +111,7 @@ class TestAdopting:
         assert before <= await desk.counter("requests_tat") + 3_000_000 - 600_000 <= after
         assert before <= await desk.counter("tokens_tat") + 3_000_000 - 6_000_000 <= after
         use = await desk.limits.use("acme", ALL)
-        assert use.limits[Limit.TOKENS_PER_DAY].used == 1000
+        assert use.limits[Limit.TOKENS_PER_DAY].remaining == 99_000
 
     async def test_requests_of_long_ago_leave_the_rates_as_they_are(self, desk, gateways):
         await asyncio.gather(*[gateways.adopt("acme", Hold(f"req_{n}", 100, 0), ALL, 120_000) for n in range(50)])
@@ -140,6 +140,10 @@ class TestWhatIsLeft:
         await desk.limits.settle("acme", HOLD, 300, 200, ALL)
         second = await desk.admit(ALL, "req_2", tokens=10, nusd=1)
         assert (second.tokens_left, second.nusd_left) == (99_690, 999_799)
+
+    async def test_of_several_budgets_the_scarcest_is_told(self, desk):
+        limits = Limits(budget_nusd=1000, budget_per=Period.DAY, more_budgets=((Period.TOTAL, 800),))
+        assert (await desk.admit(limits, nusd=500)).nusd_left == 300
 
     async def test_of_limits_that_do_not_apply_nothing_is_told(self, desk):
         admitted = await desk.admit(Limits(), tokens=1000, nusd=500)

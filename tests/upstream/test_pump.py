@@ -576,3 +576,60 @@ async def test_an_event_that_is_too_large_is_a_bad_answer(monkeypatch):
     bench.pump.body(event({"content": "x" * 200})[:-2])
     assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
     assert [error.kind for error in bench.failures] == ["upstream_bad_response"]
+
+
+class Gauge:
+    """Looks as often as it is told to, and ends the stream at its third look if it shall."""
+
+    def __init__(self, unseen: int = 1, end_at: int = 0) -> None:
+        self.looks: list[tuple[object, int]] = []
+        self.unseen = unseen
+        self.end_at = end_at
+
+    def look(self, told, output_bytes, /):
+        self.looks.append((told, output_bytes))
+        return None if len(self.looks) == self.end_at else self.unseen
+
+
+class TestGauge:
+    async def test_it_is_looked_at_from_the_first_output_on_as_often_as_it_says(self):
+        bench = Bench()
+        bench.pump.gauge = gauge = Gauge(unseen=len(text("1234")) + 1)
+        bench.begun()
+        for _ in range(6):
+            bench.pump.body(text("1234"))
+        assert gauge.looks == [(None, 5), (None, 13), (None, 21), (None, 29)]
+
+    async def test_where_it_says_so_the_stream_ends_with_an_error_and_the_provider_is_let_go(self):
+        bench = Bench()
+        bench.pump.gauge = Gauge(end_at=2)
+        bench.begun()
+        bench.pump.body(text("the last"))
+        assert bench.pump.done.result() is Ending.CUT
+        assert [error.kind for error in bench.failures] == ["limit_reached"]
+        assert bench.client.data.endswith(text("the last") + b"data: ERROR\n\n" + DONE)
+        assert bench.client.finished == 1
+        assert bench.connection.told == ["abort"]
+        assert bench.pump.stream.usage()[0].completion == 4
+
+    async def test_once_all_is_said_it_has_nothing_more_to_say(self):
+        bench = Bench()
+        bench.pump.gauge = gauge = Gauge()
+        bench.begun()
+        looks = len(gauge.looks)
+        for piece in (FINISH, USAGE, DONE):
+            bench.pump.body(piece)
+        assert len(gauge.looks) == looks
+        assert bench.pump.done.result() is Ending.COMPLETE
+
+    async def test_it_watches_a_stream_whose_client_has_left_too(self):
+        bench = Bench()
+        bench.pump.gauge = gauge = Gauge(end_at=2)
+        bench.pump.head(*OK)
+        bench.pump.body(ROLE)
+        bench.pump.done.cancel()
+        bench.pump.leave()
+        bench.pump.body(text("one"))
+        bench.pump.body(text("two"))
+        assert len(gauge.looks) == 2
+        assert bench.connection.told == ["abort"]

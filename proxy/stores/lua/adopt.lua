@@ -25,8 +25,7 @@ local taken = redis.call('ZADD', KEYS[2], math.floor(now / 1000) + tonumber(ARGV
 if not taken then
   return {id, 1}
 end
-add(KEYS[1], 'held_tokens', ARGV[3])
-add(KEYS[1], 'held_nusd', ARGV[4])
+hold(KEYS[1], lease)
 if redis.call('ZREM', KEYS[3], lease) == 1 then
   return {id, 1}
 end
