@@ -25,9 +25,9 @@ _AHEAD: Final = 4
 _LEAST_LOOK: Final = 1_024
 """Bytes of a stream between two looks at least."""
 
-SHARE: Final = 0.9
-"""How many of ten answers the learned hold covers; the others ask for more while they run."""
-_PRIOR: Final = 4.0
+SHARE: Final = 0.8
+"""What part of a model's answers the learned hold covers; the others ask for more while they run."""
+_PRIOR: Final = 8.0
 _REMEMBERED: Final = 1_000.0
 """As many answers as the default counts for, and those after which older ones count half."""
 _BOUNDS: Final = tuple(4 * 2**octave * half // 2 for octave in range(2, 26) for half in (2, 3))
@@ -35,7 +35,7 @@ _BOUNDS: Final = tuple(4 * 2**octave * half // 2 for octave in range(2, 26) for 
 
 
 class TypicalOutput:
-    """How many tokens the answers of one model have: the size that nine of ten of the last ones did not exceed.
+    """How many tokens the answers of one model have: the size that four of five of the last ones did not exceed.
 
     Begins with a default that counts as much as a few answers; old answers fade. Only for requests that leave the
     length to the model: one that names a maximum says nothing about others.
@@ -145,12 +145,15 @@ def watched(call: Call, hold: Hold, limits: Limits) -> Watched | None:
 class Allowance:
     """What one stream may use: its hold, which grows by a step whenever it runs low.
 
-    With no room for more, the stream ends: at its hold, or where it may `finish`, one step behind it. So whatever many
-    streams do at once, an account uses no more than its limits and one step for each of them, and the little that came
-    between two looks or while the store was asked. A store that cannot be asked ends nothing.
+    With no room for more, the stream ends: at its hold, or where it may `finish`, one step behind it. A stream that
+    gets there before the store has answered waits for the answer. So whatever many streams do at once, an account uses
+    no more than its limits and one step for each of them, and the little that comes between two looks. A store that
+    cannot be asked ends nothing.
     """
 
-    __slots__ = ("_ahead", "_ask", "_ask_at", "_no_room", "_of", "_pending", "_step", "_wants", "hold", "spent")
+    __slots__ = ("_ahead", "_ask", "_ask_at", "_no_room", "_of", "_pending", "_seen", "_step", "_tell", "_unsure",
+        "_wants", "hold", "spent",
+    )  # fmt: skip
 
     def __init__(self, hold: Hold, of: Watched, ask: Callable[["Allowance", Hold], None]) -> None:
         """Begin with the hold that was admitted. `ask` asks the store for another, without waiting, and tells what came
@@ -160,6 +163,9 @@ class Allowance:
         """What the store holds, as far as is known."""
         self.spent: Limit | None = None
         """The limit that ended the stream."""
+        self._tell: Callable[[], None] = _nobody
+        self._unsure = False
+        self._seen = 0
         self._of = of
         self._ask = ask
         self._step = max(of.output, LEAST_STEP)
@@ -172,9 +178,10 @@ class Allowance:
     def look(self, told: Usage | None, output_bytes: int) -> int | None:
         """Take note of what the stream has used: what the provider told last, and the bytes of output that came since.
 
-        Returns after how many further bytes of the stream to look again; None: the stream has to end.
+        Returns after how many further bytes of the stream to look again. 0: more may not be taken before the store has
+        answered; None: the stream has to end.
         """
-        beyond = self._beyond(told, output_bytes)
+        beyond = self._seen = self._beyond(told, output_bytes)
         grace = self._step if self._of.on_end is OnBudgetEnd.FINISH else 0
         if not self._pending:
             if self._no_room is not None and beyond > grace:
@@ -184,29 +191,38 @@ class Allowance:
                 self._pending = True
                 self._wants = self._wants or self._grown(beyond)
                 self._ask(self, self._wants)
+        if self._pending and beyond > grace and not self._unsure:
+            return 0
         left = min((mark - beyond for mark in (self._ask_at, 0, grace) if mark > beyond), default=0)
         numerator, denominator = self._of.bytes_per_token
         return max(_LEAST_LOOK, left * numerator // denominator)
+
+    def on_news(self, look_again: Callable[[], None]) -> None:
+        """Say whom to tell when the store has answered."""
+        self._tell = look_again
 
     def granted(self) -> None:
         """The store holds what was wanted."""
         if self._wants is not None:
             self.hold = self._wants
-        self._wants, self._pending, self._no_room = None, False, None
+        self._wants, self._pending, self._unsure, self._no_room = None, False, False, None
         self._ask_at = -self._ahead
+        self._tell()
 
     def refused(self, limit: Limit) -> None:
         """There is no room for it now; a little later there may be."""
-        self._wants, self._pending, self._no_room = None, False, limit
+        self._wants, self._pending, self._unsure, self._no_room = None, False, False, limit
         self._ask_later()
+        self._tell()
 
     def unheard(self) -> None:
-        """The store could not be asked, or its answer was lost: the same will be asked again."""
-        self._pending = False
+        """The store could not be asked, or its answer was lost: the same will be asked again, but not waited for."""
+        self._pending, self._unsure = False, True
         self._ask_later()
+        self._tell()
 
     def _ask_later(self) -> None:
-        self._ask_at += self._step // (2 * _AHEAD)
+        self._ask_at = max(self._ask_at, self._seen) + self._step // (2 * _AHEAD)
 
     def _beyond(self, told: Usage | None, output_bytes: int) -> int:
         """Return by how many output tokens the hold is passed, in tokens or in money; less than 0: what is left."""
@@ -228,3 +244,7 @@ class Allowance:
         more = self._step * ((beyond + self._ahead) // self._step + 1)
         nusd = nano_usd_ceil(self._of.prices.cost(0, 0, more))
         return Hold(self.hold.request_id, self.hold.tokens + more, self.hold.nusd + nusd)
+
+
+def _nobody() -> None:
+    """Whom to tell before somebody wants to know."""

@@ -109,6 +109,12 @@ class TestTypicalOutput:
         typical.learn(100_000)
         assert typical.tokens == 256
 
+    def test_the_first_answers_do_not_decide_alone(self):
+        typical = TypicalOutput(256)
+        typical.learn(2000)
+        typical.learn(50_000)
+        assert typical.tokens == 256
+
     def test_a_model_that_has_changed_is_learned_anew(self):
         typical = TypicalOutput(1024)
         for size in [50] * 5000 + [3000] * 1500:
@@ -116,14 +122,14 @@ class TestTypicalOutput:
         assert 3000 <= typical.tokens <= 4500
 
     @given(st.lists(st.integers(0, 10**6), min_size=100, max_size=400))
-    def test_nine_of_ten_answers_fit_and_the_guess_is_no_larger_than_that_takes(self, sizes):
+    def test_four_of_five_answers_fit_and_the_guess_is_no_larger_than_that_takes(self, sizes):
         typical = TypicalOutput(1024)
         for size in sizes:
             typical.learn(size)
         fitting = sum(size <= typical.tokens for size in sizes)
-        assert fitting + 4 >= SHARE * (len(sizes) + 4)
+        assert fitting + 8 >= SHARE * (len(sizes) + 8)
         smaller = sum(size <= typical.tokens / 1.5 for size in sizes)
-        assert typical.tokens == 16 or smaller <= SHARE * (len(sizes) + 4)
+        assert typical.tokens == 16 or smaller <= SHARE * (len(sizes) + 8)
 
     @given(st.lists(st.integers(0, 10**13), max_size=50))
     def test_it_is_always_a_number_of_tokens_that_can_be_held(self, sizes):
@@ -208,9 +214,20 @@ class TestGrowing:
 
     def test_it_asks_once_until_it_hears(self):
         bench = Bench()
-        for tokens in (800, 900, 1000, 3000, 9000):
-            assert bench.output(tokens) is not None
+        for tokens in (800, 900, 1000, 2000):
+            assert bench.output(tokens)
         assert len(bench.asked) == 1
+
+    @pytest.mark.parametrize(("on_end", "last"), [(OnBudgetEnd.CUT, 1024), (OnBudgetEnd.FINISH, 2048)])
+    def test_where_it_would_end_without_more_it_waits_for_the_answer(self, on_end, last):
+        bench, news = Bench(on_end), []
+        bench.allowance.on_news(lambda: news.append("look"))
+        bench.output(800)
+        assert bench.output(last)
+        assert bench.output(last + 1) == 0
+        bench.allowance.granted()
+        assert news == ["look"]
+        assert bench.output(last + 1)
 
     def test_what_was_granted_is_held_and_grows_again(self):
         bench = Bench()
@@ -240,16 +257,17 @@ class TestGrowing:
         bench = Bench()
         bench.output(800)
         bench.allowance.unheard()
-        assert bench.output(100_000) is not None
+        assert bench.output(100_000)
         assert bench.asked[1] == bench.asked[0]
 
     def test_a_store_that_cannot_be_asked_ends_nothing(self):
         bench = Bench(OnBudgetEnd.CUT)
         for tokens in range(0, 200_000, 300):
             asked = len(bench.asked)
-            assert bench.output(tokens) is not None
+            assert bench.output(tokens)
             if len(bench.asked) > asked:
                 bench.allowance.unheard()
+        assert len(bench.asked) > 100
 
     def test_money_asks_too(self):
         """The provider counted more of the prompt than was held, which costs more than there is."""
@@ -308,25 +326,33 @@ class TestTheEnd:
         assert bench.output(1025) is not None
         assert bench.allowance.spent is None
 
-    def test_while_the_store_is_asked_it_goes_on(self):
+    def test_while_the_store_is_asked_nothing_ends(self):
         bench = Bench(OnBudgetEnd.CUT)
         self.refused(bench, 800)
         bench.output(1000)
-        assert bench.output(2000) is not None
+        assert bench.output(2000) == 0
         bench.allowance.refused(Limit.TOKENS_PER_DAY)
-        assert bench.output(2001) is None
+        assert bench.output(2000) is None
         assert bench.allowance.spent is Limit.TOKENS_PER_DAY
 
 
-class Ledger:
-    """A store with room for so many output tokens, which answers a few looks late."""
+class Room:
+    """A store with room for so many output tokens, which answers a while later."""
 
     def __init__(self, room: int, delay: int) -> None:
         self.room = room
         self.delay = delay
-        self.holds: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
         self.waiting: list[tuple[int, Allowance, Hold]] = []
         self.now = 0
+
+    def take(self, hold: Hold) -> bool:
+        """Take a hold, or what was used in the end, in the place of what the request had."""
+        others = sum(taken for name, taken in self.taken.items() if name != hold.request_id)
+        fits = others + hold.tokens <= self.room
+        if fits:
+            self.taken[hold.request_id] = hold.tokens
+        return fits
 
     def ask(self, allowance: Allowance, wants: Hold) -> None:
         self.waiting.append((self.now + self.delay, allowance, wants))
@@ -336,48 +362,69 @@ class Ledger:
         due = [one for one in self.waiting if one[0] <= self.now]
         self.waiting = [one for one in self.waiting if one[0] > self.now]
         for _, allowance, wants in due:
-            others = sum(held for name, held in self.holds.items() if name != wants.request_id)
-            if others + wants.tokens <= self.room:
-                self.holds[wants.request_id] = wants.tokens
+            if self.take(wants):
                 allowance.granted()
             else:
                 allowance.refused(Limit.BUDGET)
+
+
+class Stream:
+    """One stream that is looked at as the pump does it."""
+
+    def __init__(self, allowance: Allowance, length: int) -> None:
+        self.allowance = allowance
+        self.left = 4 * length
+        self.produced = 0
+        self.said: int | None = 1
+        allowance.on_news(self.look)
+
+    @property
+    def over(self) -> bool:
+        return self.said is None or self.left <= 0
+
+    def look(self) -> None:
+        if not self.over:
+            self.said = self.allowance.look(None, self.produced)
+
+    def take(self, piece: int, envelope: int) -> None:
+        if self.said:
+            self.produced += piece
+            self.left -= piece
+            self.said = max(0, self.said - piece - envelope)
+            if not self.said:
+                self.look()
 
 
 @settings(deadline=None)
 @given(
     on_end=st.sampled_from(OnBudgetEnd),
     room=st.integers(2_000, 40_000),
-    lengths=st.lists(st.integers(0, 30_000), min_size=1, max_size=12),
+    lengths=st.lists(st.integers(1, 30_000), min_size=1, max_size=12),
     piece=st.integers(16, 2_000),
     envelope=st.integers(0, 300),
-    delay=st.integers(1, 4),
+    delay=st.integers(1, 9),
 )
 def test_many_streams_together_use_no_more_than_the_room_and_a_step_each(on_end, room, lengths, piece, envelope, delay):
-    """Each stream is looked at only when it says, as the pump does; `envelope` bytes come around each piece of text."""
-    ledger = Ledger(room, delay)
+    """`envelope` bytes come around each piece of text; the store answers so many pieces late."""
+    store = Room(room, delay)
+    of = Watched(0, 1024, named=False, prices=PRICES, bytes_per_token=(4, 1), on_end=on_end)
     streams = []
     for number, length in enumerate(lengths):
         hold = Hold(f"req_{number}", 1024, 10**12)
-        if sum(ledger.holds.values()) + hold.tokens > room:
+        if store.take(hold):
+            streams.append(Stream(Allowance(hold, of, store.ask), length))
+    running = list(streams)
+    for _ in range(20_000):
+        for stream in running:
+            stream.take(piece, envelope)
+            if stream.over:
+                store.taken[stream.allowance.hold.request_id] = -(-stream.produced // 4)
+        running = [stream for stream in running if not stream.over]
+        store.tick()
+        if not running:
             break
-        ledger.holds[hold.request_id] = hold.tokens
-        of = Watched(0, 1024, named=False, prices=PRICES, bytes_per_token=(4, 1), on_end=on_end)
-        streams.append([Allowance(hold, of, ledger.ask), 0, 4 * length, 0])
-    used = 0
-    while streams:
-        for stream in list(streams):
-            allowance, produced, length, unseen = stream
-            produced += piece
-            unseen -= piece + envelope
-            if unseen <= 0:
-                unseen = allowance.look(None, produced)
-            stream[1], stream[3] = produced, unseen
-            if unseen is None or produced >= length:
-                used += -(-produced // 4)
-                ledger.holds[allowance.hold.request_id] = -(-produced // 4)
-                streams.remove(stream)
-        ledger.tick()
+    assert not running, "no stream stands still for ever"
+    used = sum(store.taken.values())
     grace = 1024 if on_end is OnBudgetEnd.FINISH else 0
-    between_looks = 1024 // 4 + (delay + 2) * (piece // 4 + 1)
-    assert used <= room + len(lengths) * (grace + between_looks)
+    between_looks = 1024 // 4 + piece // 4 + 1
+    assert used <= room + len(streams) * (grace + between_looks)

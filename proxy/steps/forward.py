@@ -189,7 +189,8 @@ class _Attempt(Struct, frozen=True):
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
-        pump.gauge = self.allowance
+        if self.allowance is not None:
+            pump.watch(self.allowance)
         return pump
 
     def _error_events(self, stream: AnswerStream, error: UpstreamError) -> bytes:

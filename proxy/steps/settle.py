@@ -154,18 +154,23 @@ class Settler:
     def _begin_top_up(self, limits: Limits, allowance: Allowance, wants: Hold) -> None:
         one = self._open.get(wants.request_id)
         if one is not None:
-            one.maybe = wants
-            task = asyncio.get_running_loop().create_task(self._top_up(one, limits, allowance, wants))
+            before, one.maybe = one.maybe, wants
+            task = asyncio.get_running_loop().create_task(self._top_up(one, limits, allowance, before))
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
-    async def _top_up(self, one: _Open, limits: Limits, allowance: Allowance, wants: Hold) -> None:
-        """Ask for more. The request may end meanwhile: it is then settled with both holds, and this comes too late."""
+    async def _top_up(self, one: _Open, limits: Limits, allowance: Allowance, before: Hold | None) -> None:
+        """Ask for what it may hold then; `before` is what it may hold already, since an answer that was lost.
+
+        The request may end meanwhile: it is then settled with both holds, and this comes too late.
+        """
+        wants = one.maybe
+        assert wants is not None  # noqa: S101 - nobody else writes it while this one is asking
         try:
             no_room = await self._store.top_up(one.account, one.hold, wants, limits)
         except StoreUnavailable as away:
             if not away.may_have_run:
-                one.maybe = None
+                one.maybe = before
             allowance.unheard()
             return
         one.maybe = None

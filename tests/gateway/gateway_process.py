@@ -224,7 +224,7 @@ class Gateway:
 
     def new_key(
         self, *, account: str | None = None, models: frozenset[str] | None = None, expires_ms: int | None = None,
-        **overrides: int | str,
+        plan: str | None = None, **overrides: int | str,
     ) -> Key:  # fmt: skip
         """A key of an account that nobody has used, with limits of its own; or one more key of an account."""
         name = account or f"account_{next(_names)}"
@@ -236,7 +236,7 @@ class Gateway:
         async def work(store: StoreConnection) -> None:
             keys = RedisKeys(store)
             if account is None:
-                assert await keys.create_account(Account(name, None, disabled=False, version=1, created_ms=now_ms,
+                assert await keys.create_account(Account(name, plan, disabled=False, version=1, created_ms=now_ms,
                                                          overrides=overrides))  # fmt: skip
             await keys.create_key(record, digest_of_key(secret))
 

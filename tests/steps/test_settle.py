@@ -271,6 +271,20 @@ async def test_where_the_answer_is_lost_both_holds_are_named_until_it_is_known(m
     assert bench.store.holds == [(reservation.hold, wants)]
 
 
+async def test_a_second_question_that_was_never_sent_does_not_make_the_first_forgotten():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    for may_have_run in (True, False):
+        await turns()
+        bench.store.answer.set_exception(StoreUnavailable("away", may_have_run=may_have_run))
+        await turns()
+        bench.store.answer = asyncio.get_running_loop().create_future()
+        allowance.look(Usage(10, 50_000 if may_have_run else 90_000), 0)
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, bench.store.asked[0][2])]
+
+
 async def test_a_stream_that_is_over_asks_for_nothing():
     bench = Bench()
     reservation = bench.open()
