@@ -111,7 +111,7 @@ class TestAdopting:
         assert before <= await desk.counter("requests_tat") + 3_000_000 - 600_000 <= after
         assert before <= await desk.counter("tokens_tat") + 3_000_000 - 6_000_000 <= after
         use = await desk.limits.use("acme", ALL)
-        assert use.limits[Limit.TOKENS_PER_DAY].used == 1000
+        assert use.limits[Limit.TOKENS_PER_DAY].remaining == 99_000
 
     async def test_requests_of_long_ago_leave_the_rates_as_they_are(self, desk, gateways):
         await asyncio.gather(*[gateways.adopt("acme", Hold(f"req_{n}", 100, 0), ALL, 120_000) for n in range(50)])
