@@ -32,6 +32,7 @@ class Ending(StrEnum):
     UPSTREAM_TRUNCATED = "upstream_truncated"
     CLIENT_GONE = "client_gone"
     CANCELLED = "cancelled"
+    CUT = "cut"
     REFUSED = "refused"
     CRASHED = "crashed"
     """The gateway died before the end; only the ledger has such requests."""

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from proxy.accounts import ApiKey
 from proxy.admin.accounts import AccountState
 from proxy.admin.documents import rfc3339, usd
-from proxy.limits import Limit
+from proxy.limits import BudgetUse, Limit, LimitUse
 
 _NO_ACCOUNTS: Final = "There are no accounts yet: make one with `aion-proxy accounts create NAME`."
 
@@ -105,20 +105,34 @@ def _money(state: AccountState) -> str:
 def _limits(state: AccountState) -> str:
     own = state.account.overrides
     rows: list[tuple[object, ...]] = [
-        (_name(name, own), use.limit, use.used, use.remaining, _reset(use.resets_ms))
+        (_name(name, own), use.limit, _used(use), use.remaining, _reset(use.resets_ms))
         for name, use in state.use.limits.items()
         if name is not Limit.BUDGET
     ]
-    budget = state.limits.budget_nusd
-    if budget is not None:
-        use = state.use
-        left = max(0, budget - use.spent_nusd - use.held_nusd)
-        name = f"{_name(Limit.BUDGET, own)} per {state.limits.budget_per}"
-        spent = f"${usd(use.spent_nusd)}" + (f" + ${usd(use.held_nusd)} held" if use.held_nusd else "")
-        rows.append((name, f"${usd(budget)}", spent, f"${usd(left)}", _reset(use.budget_resets_ms)))
+    rows += [_budget_row(state, budget) for budget in _budgets(state)]
     if not rows:
         return "Nothing limits this account."
     return _table(("limit", "allowed", "used", "left", "free again"), rows)
+
+
+def _budgets(state: AccountState) -> list[BudgetUse]:
+    limits, use = state.limits, state.use
+    if limits.budget_nusd is None:
+        return []
+    first = BudgetUse(limits.budget_per, limits.budget_nusd, use.spent_nusd, use.budget_resets_ms)
+    return [first, *use.budgets[1:]]
+
+
+def _budget_row(state: AccountState, budget: BudgetUse) -> tuple[object, ...]:
+    held = state.use.held_nusd
+    left = max(0, budget.limit_nusd - budget.spent_nusd - held)
+    name = f"{_name(Limit.BUDGET, state.account.overrides)} per {budget.period}"
+    spent = f"${usd(budget.spent_nusd)}" + (f" + ${usd(held)} held" if held else "")
+    return name, f"${usd(budget.limit_nusd)}", spent, f"${usd(left)}", _reset(budget.resets_ms)
+
+
+def _used(use: LimitUse) -> str:
+    return f"{use.used} + {use.held} held" if use.held else str(use.used)
 
 
 def _name(limit: Limit, own: Mapping[str, int | str]) -> str:

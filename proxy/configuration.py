@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from proxy.catalog import Catalog, CatalogFile
 from proxy.mistakes import ConfigurationError, Mistake, Place, mistakes_in, near, quoted, write_place
-from proxy.sections import NAME, Section, Setting, settings_of
+from proxy.sections import ITEM, NAME, Section, Setting, settings_of
 from proxy.settings import Settings
 from proxy.yaml_file import read_mapping
 
@@ -156,9 +156,11 @@ def _text_keys(mapping: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _variables(tree: Mapping[str, Any]) -> dict[str, list[_Target]]:
-    """Return what each variable (without the prefix) sets, for every key there could be and every name in `tree`."""
+    """Return what each variable (without the prefix) sets, for every key there could be and every name in `tree`; what
+    stands in a list has none.
+    """
     known: dict[str, list[_Target]] = {}
-    for setting in settings_of(Settings):
+    for setting in (setting for setting in settings_of(Settings) if ITEM not in setting.path):
         for place in _places(setting.path, tree):
             known.setdefault("__".join(place).upper().replace("-", "_"), []).append((place, setting))
     return known

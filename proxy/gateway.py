@@ -16,6 +16,7 @@ from proxy.accounts import Identity
 from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd, Target, Underway
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
+from proxy.holds import TypicalOutputs
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
 from proxy.refuse import refuse, refuse_bug
@@ -74,6 +75,7 @@ class Gateway:
         self._dice = dice
         self._loop = loop
         self._memory = Memory()
+        self._typical = TypicalOutputs()
         self._rates: dict[str, bytes] = {}
         self._draining: set[asyncio.Task[None]] = set()
         self.exchanges: dict[Exchange, Underway] = {}
@@ -100,9 +102,9 @@ class Gateway:
             call = await accept(
                 client, endpoint, request_id, identity, serving.catalog, serving.targets, max_body=limit, now=int(now)
             )
-            hold = serving.settings.limits.default_hold
+            typical = self._typical.of(call, serving.settings.limits.default_hold)
             reservation, identity, limits = await admit(
-                call, identity, self._limits, serving.limits_of, default_hold=hold
+                call, identity, self._limits, serving.limits_of, typical=typical
             )
         except Refusal as refusal:
             await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
@@ -118,7 +120,10 @@ class Gateway:
             targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
             fault = await self._recorder.begin(entry, targets)
             if fault is None:
-                outcome, unread = await forward(call, targets, client, lines, serving.upstreams, self._forwarder)
+                allowance = self._settler.allowance(call, reservation, limits)
+                outcome, unread = await forward(
+                    call, targets, client, lines, serving.upstreams, self._forwarder, allowance
+                )
             else:
                 outcome = Outcome(Ending.REFUSED, None, 0, reached=False, fault=fault)
             if outcome.fault is not None:
@@ -227,6 +232,8 @@ class Gateway:
             self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
             self._settler.settle(admitted.reservation, admitted.limits, metered)
+        if outcome.ending is Ending.COMPLETE:
+            self._typical.learn(call, metered.usage, admitted.serving.settings.limits.default_hold)
         usage, fault = metered.usage, outcome.fault
         self._report.request_ended(
             RequestEnd(

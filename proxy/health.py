@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 
 from proxy.metrics_ledger import LedgerMetrics
 
-Reasons = Callable[[], list[str]]
-"""Why requests would not be served now; empty if they would."""
+Readiness = Callable[[], tuple[bool, list[str]]]
+"""Whether requests would be served now, and what is wrong; something may be wrong although they are."""
 
 
 class OwnMetrics:
@@ -44,15 +44,15 @@ class OwnMetrics:
         self._restarts.inc()
 
 
-def admin_application(own: OwnMetrics, workers_files: Path, reasons: Reasons) -> web.Application:
+def admin_application(own: OwnMetrics, workers_files: Path, readiness: Readiness) -> web.Application:
     """Build the admin port: `/healthz`, `/readyz`, `/metrics`."""
 
     async def healthz(_: web.Request) -> web.Response:
         return web.json_response({"healthy": True})
 
     async def readyz(_: web.Request) -> web.Response:
-        why = reasons()
-        return web.json_response({"ready": not why, "reasons": why}, status=503 if why else 200)
+        ready, reasons = readiness()
+        return web.json_response({"ready": ready, "reasons": reasons}, status=200 if ready else 503)
 
     async def metrics(_: web.Request) -> web.Response:
         page = await asyncio.get_running_loop().run_in_executor(None, metrics_page, own, workers_files)

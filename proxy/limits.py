@@ -33,6 +33,15 @@ class Period(StrEnum):
     TOTAL = "total"
 
 
+class OnBudgetEnd(StrEnum):
+    """What becomes of a stream that has used up its hold when there is no room for more: it may go on for another
+    hold, or it ends.
+    """
+
+    FINISH = "finish"
+    CUT = "cut"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of one account; None means that this one is not limited."""
@@ -43,6 +52,15 @@ class Limits:
     tokens_per_day: int | None = None
     budget_nusd: int | None = None
     budget_per: Period = Period.TOTAL
+    more_budgets: tuple[tuple[Period, int], ...] = ()
+    """Budgets in nUSD of other periods, which hold beside the first."""
+    on_budget_end: OnBudgetEnd = OnBudgetEnd.FINISH
+
+    @property
+    def budgets(self) -> tuple[tuple[Period, int], ...]:
+        """Every budget in nUSD, each of another period."""
+        first = () if self.budget_nusd is None else ((self.budget_per, self.budget_nusd),)
+        return first + self.more_budgets
 
 
 class Hold(Struct, frozen=True):
@@ -70,6 +88,10 @@ class Reservation(Struct, frozen=True):
     hold: Hold
     account: str
     remaining: Remaining
+    tokens_left: int = -1
+    """What is then left of the day's tokens; -1: no such limit, or not told."""
+    nusd_left: int = -1
+    """What is then left of the budget; -1 as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,8 @@ class LimitReached:
     asked: int
     retry_after_ms: int | None
     remaining: Remaining
+    period: Period | None = None
+    """Of a budget: which one."""
 
 
 class KeyState(StrEnum):
@@ -123,6 +147,18 @@ class LimitUse:
     used: int
     remaining: int
     resets_ms: int | None
+    held: int = 0
+    """What requests under way hold of it; it is neither used nor left."""
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetUse:
+    """One budget as `accounts show` prints it, in nUSD; what is held is the same for all budgets of an account."""
+
+    period: Period
+    limit_nusd: int
+    spent_nusd: int
+    resets_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +167,11 @@ class AccountUse:
 
     limits: dict[Limit, LimitUse]
     spent_nusd: int
+    """In the period of the first budget."""
     held_nusd: int
     budget_resets_ms: int | None
     in_flight: int
+    budgets: tuple[BudgetUse, ...] = ()
 
     def remaining(self, now_ms: int) -> Remaining:
         """Return what is left of the limits per minute, with the waits counted from `now_ms`."""
@@ -155,14 +193,22 @@ class LimitStore(Protocol):
         id.
         """
 
-    async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
+    async def settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing.
 
-        `limits` are the account's, because the token rate is corrected by what the hold was wrong by.
+        `limits` are the account's, because the token rate is corrected by what the hold was wrong by. `maybe` is
+        another hold that the request may have instead: the answer to its top-up was not heard.
         """
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
-        """Extend the leases of requests that are still running."""
+        """Extend the leases of requests that are still running; holds that a request only may have are no harm."""
+
+    async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
+        """Let a running request hold what it wants instead of what it has; returns the limit that has no room for it,
+        and then nothing has changed. Idempotent: it may be asked again, when the answer was not heard.
+        """
 
     async def use(self, account: str, limits: Limits) -> AccountUse:
         """Tell how much of `limits` the account has used; frees leases that ran out on the way."""
@@ -217,7 +263,8 @@ OVERRIDABLE: Final = (
     "budget_per",
 )
 """The names in `Account.overrides`. A limit is a whole number of at least 1 (the budget in nUSD) or `UNLIMITED`;
-`budget_per` is a `Period` and stands beside a `budget_nusd` that is a number. An absent name goes by the plan."""
+`budget_per` is a `Period` and stands beside a `budget_nusd` that is a number; it is then the account's only budget.
+An absent name goes by the plan."""
 
 _PlanT = TypeVar("_PlanT")
 
@@ -261,6 +308,8 @@ def limits_of(account: Account, plan: Limits) -> Limits:
         tokens_per_day=_own(account, "tokens_per_day", plan.tokens_per_day),
         budget_nusd=_own(account, "budget_nusd", plan.budget_nusd),
         budget_per=Period(str(own.get("budget_per", plan.budget_per))),
+        more_budgets=() if "budget_nusd" in own else plan.more_budgets,
+        on_budget_end=plan.on_budget_end,
     )
 
 

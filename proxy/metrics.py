@@ -20,6 +20,7 @@ NO_PROVIDER: Final = "none"
 _KINDS: Final = ("prompt", "cached", "completion", "reasoning")
 _MS: Final = 1_000
 _PUSD_PER_USD: Final = 10**12
+_NUSD_PER_USD: Final = 10**9
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _OVERHEADS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SPEEDS: Final = (1, 2.5, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
@@ -129,6 +130,7 @@ class Metrics:
         self._used: list[_OfAccount] = []
         self._reachable: dict[str, bool] = {}
         self._flight = (-1, -1)
+        self._held = (-1, -1)
         request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
 
         def counter(name: str, text: str, labels: Sequence[str]) -> Counter:
@@ -157,11 +159,15 @@ class Metrics:
         )
         self._in_flight = gauge("aion_in_flight_requests", "Requests under way.", "livesum")
         self._streams = gauge("aion_open_streams", "Streams under way.", "livesum")
+        self._held_tokens = gauge("aion_held_tokens", "Tokens that requests under way hold.", "livesum")
+        self._held_usd = gauge("aion_held_usd", "What requests under way hold of budgets.", "livesum")
         self._attempts = counter("aion_upstream_attempts", "Calls to providers.", ("provider", "outcome"))
         self._upstream_up = gauge(
             "aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",)
         )
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
+        self._gateways = gauge("aion_gateways", "Workers of all gateways that share the limits.", "livemin")
+        self._let_in_alone = counter("aion_local_admissions", "Requests let in while the store was away.", ())
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
         self._journal = gauge("aion_journal_writable", "Whether usage can be written down.", "livemin")
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
@@ -170,6 +176,7 @@ class Metrics:
             "aion_stray_close_tags", "Closing tags of reasoning with no opening one: see `reasoning_style`.", ("model",)
         )
         self.flight(0, 0)
+        self.held(0, 0)
         self.store_up(up=False)
         self.journal_writable(writable=True)
 
@@ -199,6 +206,13 @@ class Metrics:
             self._in_flight.set(requests)
             self._streams.set(streams)
 
+    def held(self, tokens: int, nusd: int) -> None:
+        """Show what requests under way hold of their limits."""
+        if self._held != (tokens, nusd):
+            self._held = (tokens, nusd)
+            self._held_tokens.set(tokens)
+            self._held_usd.set(nusd / _NUSD_PER_USD)
+
     def attempt(self, provider: str, outcome: str, *, reachable: bool | None) -> None:
         """Count one call to a provider; `outcome` is `ok`, the code of its failure, or an ending of ours, which tells
         nothing (None) of whether it can be reached.
@@ -218,6 +232,14 @@ class Metrics:
     def journal_writable(self, *, writable: bool) -> None:
         """Show whether what requests use can be written down."""
         self._journal.set(writable)
+
+    def gateways(self, count: int) -> None:
+        """Show how many share the limits."""
+        self._gateways.set(count)
+
+    def let_in_alone(self) -> None:
+        """Count a request that was let in while the store was away."""
+        self._let_in_alone.inc()
 
     def store_call(self, call: str, seconds: float) -> None:
         """Note how long a call to the store took."""

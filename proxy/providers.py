@@ -14,7 +14,7 @@ from pydantic import Field, PlainValidator
 
 from proxy.addresses import BaseUrl, HeaderName, HeaderValue, Secret
 from proxy.mistakes import Wrong
-from proxy.quantities import Duration, Filled, Wait
+from proxy.quantities import Count, Duration, Filled, Wait
 from proxy.sections import Conflict, Kind, Section
 
 _SET_BY_REQUEST: Final = ("messages", "model", "stream", "stream_options")
@@ -158,6 +158,9 @@ class Provider(Section):
         OnDisconnect.CANCEL, description="when the client leaves: cancel the call, or drain it for exact usage"
     )
     drain_max: Duration = Field(60.0, description="with `drain`: read on for at most this long")
+    max_drains: Count = Field(
+        32, description="with `drain`: so many at once in each worker; those beyond are cancelled"
+    )
     reasoning_style: ReasoningStyle = Field(ReasoningStyle.AUTO, description="how reasoning arrives in the answer")
     reasoning_tags: Tags = Field(
         ("<think>", "</think>"), description="the pair around reasoning, where it comes in tags"
@@ -171,6 +174,9 @@ class Provider(Section):
     )
     stream_usage: StreamUsage = Field(
         StreamUsage.INCLUDE_USAGE, description="whether a stream's usage must be asked for"
+    )
+    continuous_usage_stats: bool = Field(
+        default=False, description="ask for usage in every event (vLLM), so that a stream that is cancelled is counted"
     )
     max_tokens_param: MaxTokensParam = Field(
         MaxTokensParam.AS_SENT, description="the name under which the limit on output is sent"

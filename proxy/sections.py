@@ -18,6 +18,8 @@ from proxy.mistakes import Place, Wrong, describe_value, nearest
 
 NAME: Final = "<name>"
 """The step of a path that stands for any name of a mapping."""
+ITEM: Final = "[]"
+"""The step that stands for any item of a list."""
 
 Conflict = tuple[Place, object, Wrong]
 """Where, what stands there, and which rule it breaks."""
@@ -69,7 +71,7 @@ class Section(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of the configuration, as the reference lists it; in `path`, NAME is any name and `[]` any item."""
+    """One key of the configuration, as the reference lists it; in `path`, NAME is any name and ITEM any item."""
 
     path: tuple[str, ...]
     type: str
@@ -106,7 +108,7 @@ def _unwrap(annotation: object, marks: Sequence[object]) -> tuple[tuple[str, ...
         steps, annotation, kind = _unwrap(inner[1], getattr(inner[1], "__metadata__", ()))
         return (NAME, *steps), annotation, kind
     if kind is None and origin is tuple and isinstance(inner[0], type) and issubclass(inner[0], Section):
-        return ("[]",), inner[0], None
+        return (ITEM,), inner[0], None
     return (), annotation, kind
 
 

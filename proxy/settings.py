@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field, PlainValidator
 
 from proxy.addresses import EMBEDDED, LedgerUrl, StoreUrl
-from proxy.limits import Limits, Period
+from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
 from proxy.providers import Provider
@@ -33,12 +33,23 @@ def _parse_budget(value: object) -> int:
     return pusd
 
 
+def _period(budget: object) -> object:
+    return budget.get("per") if isinstance(budget, Mapping) else None
+
+
 def _parse_path(value: object) -> Path:
     return value if isinstance(value, Path) else Path(parse_filled(value))
 
 
 PicoUsd = Annotated[int, PlainValidator(_parse_budget), Kind("decimal text in USD", format_usd)]
 File = Annotated[Path, PlainValidator(_parse_path), Kind("path")]
+
+
+class OnStoreOutage(StrEnum):
+    """What happens to requests while the store is away."""
+
+    REFUSE = "refuse"
+    DEGRADE = "degrade"
 
 
 class Server(Section):
@@ -75,6 +86,26 @@ class Plan(Section):
     concurrent_requests: OptionalCount = Field(None, description="requests at the same time, open streams included")
     tokens_per_day: OptionalCount = Field(None, description="prompt and completion tokens a UTC day")
     budget: Budget | None = Field(None, description="money in a period")
+    more_budgets: tuple[Budget, ...] = Field((), description="money in other periods, which holds beside it")
+    on_budget_end: OnBudgetEnd = Field(
+        OnBudgetEnd.FINISH,
+        description="a stream that needs more than is left goes on for another hold, or is cut",
+    )
+
+    @classmethod
+    def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
+        """Budgets are of different periods, and further ones stand beside a first."""
+        more = raw.get("more_budgets")
+        if not isinstance(more, list | tuple) or not more:
+            return
+        if raw.get("budget") is None:
+            yield ("more_budgets",), more, Wrong("must stand beside a budget: make one of them that", "has no first")
+        periods = [_period(raw.get("budget"))]
+        for number, budget in enumerate(more):
+            period = _period(budget)
+            if period is not None and period in periods:
+                yield ("more_budgets", number, "per"), period, Wrong("must be a period of its own", "is {value} again")
+            periods.append(period)
 
     def limits(self) -> Limits:
         """Return the plan as the limits of an account without overrides."""
@@ -85,6 +116,8 @@ class Plan(Section):
             tokens_per_day=self.tokens_per_day,
             budget_nusd=None if self.budget is None else nano_usd_ceil(self.budget.pusd),
             budget_per=Period.TOTAL if self.budget is None else self.budget.per,
+            more_budgets=tuple((budget.per, nano_usd_ceil(budget.pusd)) for budget in self.more_budgets),
+            on_budget_end=self.on_budget_end,
         )
 
 
@@ -97,7 +130,9 @@ class Metrics(Section):
 class Holds(Section):
     """How much a request takes of its limits in advance."""
 
-    default_hold: Count = Field(1024, description="output tokens held for a request that names no maximum")
+    default_hold: Count = Field(
+        1024, description="output tokens held for a request that names no maximum, until the model's answers are known"
+    )
 
 
 class JournalSync(StrEnum):
@@ -120,6 +155,10 @@ class Settings(Section):
     server: Server = Field(default_factory=Server, description="where the gateway listens and how it runs")
     store: StoreUrl = Field(
         EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
+    )
+    on_store_outage: OnStoreOutage = Field(
+        OnStoreOutage.DEGRADE,
+        description="while the store is away: go on with keys that were good and a share of their limits, or refuse",
     )
     ledger: LedgerUrl = Field(
         EMBEDDED, repr=False, description="the record of usage: a file in `data_dir`, or a database of yours"

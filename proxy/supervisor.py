@@ -121,7 +121,7 @@ class Supervisor:
             stack.callback(self._stop_store)
             await self._start_builtins(self.configuration)
             stack.push_async_callback(self._stop_builtins)
-            runner = web.AppRunner(admin_application(self._own, metrics_files, self.reasons), access_log=None)
+            runner = web.AppRunner(admin_application(self._own, metrics_files, self.readiness), access_log=None)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, admin_listener).start()
@@ -151,14 +151,16 @@ class Supervisor:
         """Read the configuration again and put it in force, whole or not at all."""
         self._spawn(self._reload())
 
-    def reasons(self) -> list[str]:
-        """Say why requests would not be served now; empty if they would."""
+    def readiness(self) -> tuple[bool, list[str]]:
+        """Say whether requests would be served now, which one worker can do, and what is wrong with those that would
+        or, if there are none, with all.
+        """
         if self._stopping.is_set():
-            return ["the gateway is stopping"]
-        if any(worker.state.ready for worker in self._workers.values()):
-            return []
-        found = [reason for worker in self._workers.values() for reason in worker.state.reasons]
-        return list(dict.fromkeys(found)) or ["no worker is running"]
+            return False, ["the gateway is stopping"]
+        states = [worker.state for worker in self._workers.values()]
+        ready = [state for state in states if state.ready]
+        reasons = list(dict.fromkeys(reason for state in ready or states for reason in state.reasons))
+        return bool(ready), reasons if ready or reasons else ["no worker is running"]
 
     def _start_store(self) -> None:
         if self.store_url == EMBEDDED:

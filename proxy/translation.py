@@ -76,6 +76,9 @@ class AnswerStream(Protocol):
     def usage(self) -> tuple[Usage, UsageSource]:
         """Return what is billed so far, and whether the provider told it."""
 
+    def progress(self) -> tuple[Usage | None, int]:
+        """Return what the provider told last, and how many bytes the model has produced since (or ever)."""
+
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end a stream with an error."""
 

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from secrets import SystemRandom
+from secrets import SystemRandom, token_hex
 from typing import TYPE_CHECKING, Final
 
 import uvloop
@@ -33,10 +33,12 @@ from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
 from proxy.report import Report
 from proxy.serving import Serving
-from proxy.settings import JournalFull
+from proxy.settings import JournalFull, OnStoreOutage
 from proxy.steps.record import Recorder
 from proxy.steps.settle import Settler
 from proxy.stores.connection import StoreConnection
+from proxy.stores.fallback import FallbackLimits
+from proxy.stores.gateways import RedisGateways
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
 from proxy.upstream.providers import open_upstreams
@@ -53,6 +55,11 @@ ORPHAN_GRACE: Final = 1.0
 FLUSH_SECONDS: Final = 5.0
 ALARM_SECONDS: Final = 1.0
 """Between two lines that say that the journal still cannot be written."""
+ATTEND_SECONDS: Final = 5.0
+"""How often a worker says to the store that it is there: each knows how many share the limits before it needs to."""
+STORE_LINE_SECONDS: Final = 1.0
+"""Between two log lines about the same trouble with the store."""
+SERVES_ALONE: Final = "until then keys that were seen good are served within a share of their limits"
 _POOL_SWEEPS: Final = 50
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """Objects between two collections: requests free nearly all of theirs by themselves."""
@@ -74,8 +81,12 @@ class Worker:
         settings = configuration.settings
         self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
         self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
-        limits = RedisLimits(self._store)
-        self._settler = Settler(limits, self._settling_waits)
+        self._gateways = RedisGateways(self._store, f"{start.slot}-{token_hex(8)}")
+        self._limits = FallbackLimits(
+            RedisLimits(self._store), self._gateways, lambda: time.monotonic_ns() // 1_000, self._metrics.let_in_alone
+        )
+        self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
+        self._settler = Settler(self._limits, self._settling_waits)
         serving = Serving(
             configuration, open_upstreams(configuration.settings.providers, start.builtin_urls, self._loop)
         )
@@ -93,7 +104,7 @@ class Worker:
         self._recorder = Recorder(self._journal, settings.journal_sync, settings.journal_full)
         self._gateway = Gateway(
             RedisKeys(self._store),
-            limits,
+            self._limits,
             self._settler,
             self._recorder,
             report,
@@ -106,13 +117,19 @@ class Worker:
         self._cut = asyncio.Event()
         self._grace = ORPHAN_GRACE
         self._listening = False
+        self._store_is_back = asyncio.Event()
+        self._store_line: asyncio.TimerHandle | None = None
+        self._store_said_up: bool | None = None
+        self._waiting_said_at = -STORE_LINE_SECONDS
+        self._state: State | None = None
 
     async def run(self, commands: asyncio.StreamReader) -> None:
         """Serve until told to stop; returns when everything is settled."""
         with contextlib.suppress(StoreUnavailable):  # it goes on trying, and readiness says so
             await self._store.connect()
+        self._log_store()
         server = GatewayServer(self._api.handle, self._api.on_malformed)
-        work = (self._settler.run(), self._journal.keep(), self._sweep(), self._obey(commands))
+        work = (self._settler.run(), self._attend(), self._journal.keep(), self._sweep(), self._obey(commands))
         tasks = [self._loop.create_task(one) for one in work]
         for task in tasks:
             task.add_done_callback(self._part_ended)
@@ -130,6 +147,8 @@ class Worker:
         await asyncio.wait(tasks)
         await self._journal.close()
         self._metrics.flush()
+        with contextlib.suppress(StoreUnavailable):
+            await self._gateways.leave()
         await self._store.close()
 
     async def _wind_down(self, server: GatewayServer) -> None:
@@ -188,6 +207,20 @@ class Worker:
         providers = configuration.settings.providers
         upstreams = open_upstreams(providers, message.builtin_urls, self._loop, self._api.serving.upstreams)
         self._api.serving = Serving(configuration, upstreams)
+        self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
+
+    async def _attend(self) -> None:
+        """Say to the store that this worker is there, every few seconds and as soon as it is back; what had to wait
+        for it goes first.
+        """
+        while True:
+            self._store_is_back.clear()
+            with contextlib.suppress(StoreUnavailable):
+                self._limits.alone.gateways = count = await self._gateways.attend()
+                self._metrics.gateways(count)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._store_is_back.wait(), ATTEND_SECONDS)
+                self._settler.store_is_back()
 
     async def _sweep(self) -> None:
         """Keep the deadlines of all exchanges and idle connections with one timer."""
@@ -199,7 +232,9 @@ class Worker:
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
             self._metrics.flight(self._api.in_flight, self._gateway.streams)
+            self._metrics.held(self._settler.held_tokens, self._settler.held_nusd)
             self._metrics.flush()
+            self._tell()
             rounds += 1
             if rounds % _POOL_SWEEPS == 0:
                 for upstream in self._api.serving.upstreams.values():
@@ -208,9 +243,9 @@ class Worker:
     def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
         self._metrics.store_up(up=up)
         if up:
-            self._logger.info("store is up", address=self._store.address)
-        elif not self._stopping.is_set():  # then it is this worker that goes away
-            self._logger.error("store is away", detail=self._store.detail)
+            self._limits.store_is_back()
+            self._store_is_back.set()
+        self._log_store()
         self._tell()
 
     def _journal_changed(self, trouble: str | None) -> None:
@@ -229,17 +264,44 @@ class Worker:
             )
         self._tell()
 
+    def _log_store(self) -> None:
+        """Log that the store came or went; one that comes and goes leaves a line a second."""
+        up = self._store.up
+        if self._store_line is not None or up is self._store_said_up:
+            return
+        if up:
+            self._logger.info("store is up", address=self._store.address)
+        elif not self._stopping.is_set():  # then it is this worker that goes away
+            shared_by = {"gateways": self._limits.alone.gateways} if self._limits.degrade else {}
+            self._logger.error("store is away", detail=self._store.detail, degraded=self._limits.degrade, **shared_by)
+        self._store_said_up = up
+        self._store_line = self._loop.call_later(STORE_LINE_SECONDS, self._log_store_anew)
+
+    def _log_store_anew(self) -> None:
+        self._store_line = None
+        self._log_store()
+
     def _settling_waits(self, detail: str) -> None:
-        self._logger.warning("a settlement waits for the store", detail=detail)
+        now = self._loop.time()
+        if now - self._waiting_said_at >= STORE_LINE_SECONDS:
+            self._waiting_said_at = now
+            self._logger.warning("a settlement waits for the store", detail=detail)
 
     def _tell(self) -> None:
-        """Tell the supervisor whether requests would be served."""
+        """Tell the supervisor whether requests would be served, and what is wrong, if that has changed."""
         reasons = [] if self._listening else ["the worker is starting"]
+        ready = self._listening
         if not self._store.up:
-            reasons.append(self._store.detail)
+            alone = self._limits.serves_alone()
+            ready = ready and alone
+            reasons.append(self._store.detail + (f"; {SERVES_ALONE}" if alone else ""))
         if self._journal.trouble is not None and self._blocks:
+            ready = False
             reasons.append(f"the journal cannot be written: {self._journal.trouble}")
-        self._control.write(write(State(ready=not reasons, reasons=reasons)))
+        state = State(ready=ready, reasons=reasons)
+        if state != self._state:
+            self._state = state
+            self._control.write(write(state))
 
 
 def _load(files: Files) -> Configuration:

@@ -218,6 +218,7 @@ ACME = {
         "concurrent_requests": {"limit": 32, "used": 0, "remaining": 32, "resets_at": None},
     },
     "budget": {"limit_usd": "25", "spent_usd": "0", "held_usd": "0", "resets_at": None, "per": "month"},
+    "more_budgets": [],
     "in_flight": 0,
     "overrides": {},
     "problem": None,

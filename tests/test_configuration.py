@@ -237,9 +237,13 @@ class TestOverrides:
         ]
 
     def test_every_scalar_of_the_gateways_file_has_an_override(self, gateway):
-        """Each is set to what it cannot be, and each complains about the value: none is silently ignored."""
+        """Each is set to what it cannot be, and each complains about the value: none is silently ignored. Only what
+        stands in a list has no name that a variable could have.
+        """
         scalars = [
-            path for path, kind, *_ in describe(Settings) if kind not in ("two texts", "list of text", "mapping")
+            path
+            for path, kind, *_ in describe(Settings)
+            if kind not in ("two texts", "list of text", "mapping") and "[]" not in path
         ]
         for path in scalars:
             there = path.replace("providers.<name>", "providers.open-router").replace("plans.<name>", "plans.big_plan")

@@ -14,7 +14,9 @@ def reasons() -> list[str]:
 
 @pytest.fixture
 async def ask(tmp_path, reasons):
-    runner = web.AppRunner(admin_application(OwnMetrics("1.2.3"), tmp_path, lambda: reasons), access_log=None)
+    runner = web.AppRunner(
+        admin_application(OwnMetrics("1.2.3"), tmp_path, lambda: (not reasons, reasons)), access_log=None
+    )
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -44,6 +46,13 @@ async def test_it_says_why_it_is_not_ready(ask, reasons):
     reasons.append("the store is away")
     status, _, body = await ask("/readyz")
     assert (status, body) == (503, b'{"ready": false, "reasons": ["the store is away"]}')
+
+
+async def test_it_may_be_ready_and_say_what_is_wrong(tmp_path, aiohttp_client):
+    readiness = True, ["the store is away"]
+    client = await aiohttp_client(admin_application(OwnMetrics("1"), tmp_path, lambda: readiness))
+    answer = await client.get("/readyz")
+    assert (answer.status, await answer.json()) == (200, {"ready": True, "reasons": ["the store is away"]})
 
 
 async def test_the_metrics_are_prometheus_text(ask):

@@ -26,7 +26,15 @@ FLOORS = {
     1: (
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.pricing", "proxy.catalog"),
         *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
-        *("proxy.mistakes", "proxy.drift", "proxy.translation", "proxy.usage_record", "proxy.journal_*"),
+        *(
+            "proxy.mistakes",
+            "proxy.drift",
+            "proxy.local_limits",
+            "proxy.holds",
+            "proxy.translation",
+            "proxy.usage_record",
+            "proxy.journal_*",
+        ),
         *("proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.

@@ -209,6 +209,15 @@ def test_what_is_under_way_and_the_store_are_shown_as_they_are():
     assert page.value("aion_in_flight_requests") == 0
 
 
+def test_what_was_let_in_while_the_store_was_away_is_counted_and_how_many_share_the_limits_is_shown():
+    page = Page()
+    page.metrics.gateways(3)
+    page.metrics.let_in_alone()
+    page.metrics.let_in_alone()
+    page.metrics.flush()
+    assert (page.value("aion_gateways"), page.value("aion_local_admissions_total")) == (3, 2)
+
+
 class TestAccounts:
     def shown(self, page: Page) -> set[str]:
         found = (re.search(r"account=([^,}]+)", name) for name in page.samples())

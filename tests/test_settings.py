@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from proxy.limits import Limits, Period
+from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.providers import (
     AuthHeader,
     Builtin,
@@ -44,6 +44,8 @@ EVERYTHING = {
             "idle_timeout": 7,
             "on_disconnect": "drain",
             "drain_max": "0s",
+            "max_drains": 1,
+            "continuous_usage_stats": True,
             "reasoning_style": "prefilled",
             "reasoning_tags": ["<r>", "</r>"],
             "reasoning_field": "reasoning_content",
@@ -66,6 +68,8 @@ EVERYTHING = {
             "concurrent_requests": 32,
             "tokens_per_day": 5000000,
             "budget": {"usd": "25.000000000001", "per": "month"},
+            "more_budgets": [{"usd": "2", "per": "day"}],
+            "on_budget_end": "cut",
         },
         "none": {},
     },
@@ -99,7 +103,8 @@ def test_every_key_of_a_provider_is_read():
     assert local.auth_header is AuthHeader.API_KEY
     assert local.headers == {"X-Token": SecretStr("header-secret")}
     assert (local.connect_timeout, local.first_byte_timeout, local.idle_timeout, local.drain_max) == (0.25, 10, 7, 0)
-    assert local.on_disconnect is OnDisconnect.DRAIN
+    assert (local.on_disconnect, local.max_drains) == (OnDisconnect.DRAIN, 1)
+    assert local.continuous_usage_stats is True
     assert local.reasoning_style is ReasoningStyle.PREFILLED
     assert local.reasoning_tags == ("<r>", "</r>")
     assert local.reasoning_field == "reasoning_content"
@@ -213,6 +218,8 @@ def test_a_plan_is_the_limits_of_an_account():
         tokens_per_day=5_000_000,
         budget_nusd=25_000_000_001,
         budget_per=Period.MONTH,
+        more_budgets=((Period.DAY, 2_000_000_000),),
+        on_budget_end=OnBudgetEnd.CUT,
     )
 
 

@@ -69,24 +69,31 @@ class TestReadiness:
     async def test_one_worker_that_is_ready_will_do(self, bench):
         bench.add(0, "the store is away")
         bench.add(1)
-        assert bench.supervisor.reasons() == []
+        assert bench.supervisor.readiness() == (True, [])
 
     async def test_the_reasons_of_all_are_told_each_once(self, bench):
         bench.add(0, "the store is away", "it is cold")
         bench.add(1, "the store is away")
-        assert bench.supervisor.reasons() == ["the store is away", "it is cold"]
+        assert bench.supervisor.readiness() == (False, ["the store is away", "it is cold"])
+
+    async def test_what_is_wrong_with_those_that_serve_all_the_same_is_told(self, bench):
+        for slot in range(2):
+            bench.add(slot)
+            bench.supervisor._workers[slot].state = State(ready=True, reasons=["the store is away"])
+        bench.add(2, "the worker is starting")
+        assert bench.supervisor.readiness() == (True, ["the store is away"])
 
     async def test_without_a_worker_that_is_the_reason(self, bench):
-        assert bench.supervisor.reasons() == ["no worker is running"]
+        assert bench.supervisor.readiness() == (False, ["no worker is running"])
 
     async def test_a_worker_that_was_just_started_is_starting(self, bench):
         bench.supervisor._workers[0] = WorkerProcess(0, None, Commands())
-        assert bench.supervisor.reasons() == ["the worker is starting"]
+        assert bench.supervisor.readiness() == (False, ["the worker is starting"])
 
     async def test_a_gateway_that_stops_is_not_ready_whatever_its_workers_say(self, bench):
         bench.add(0)
         bench.supervisor.stop()
-        assert bench.supervisor.reasons() == ["the gateway is stopping"]
+        assert bench.supervisor.readiness() == (False, ["the gateway is stopping"])
 
 
 class TestStopping:

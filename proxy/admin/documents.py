@@ -41,11 +41,21 @@ def account_document(state: AccountState) -> Document:
                 "used": use.used,
                 "remaining": use.remaining,
                 "resets_at": rfc3339(use.resets_ms),
+                **({"held": use.held} if name is Limit.TOKENS_PER_DAY else {}),
             }
             for name, use in state.use.limits.items()
             if name is not Limit.BUDGET
         },
         "budget": budget_document(state),
+        "more_budgets": [
+            {
+                "limit_usd": usd(budget.limit_nusd),
+                "spent_usd": usd(budget.spent_nusd),
+                "resets_at": rfc3339(budget.resets_ms),
+                "per": budget.period.value,
+            }
+            for budget in state.use.budgets[1:]
+        ],
         "in_flight": state.use.in_flight,
         "overrides": overrides_document(account.overrides),
         "problem": state.problem,
@@ -53,7 +63,7 @@ def account_document(state: AccountState) -> Document:
 
 
 def budget_document(state: AccountState) -> Document | None:
-    """Describe the money budget; None where the account has none."""
+    """Describe the first budget; None where the account has none. What is held counts against the others as well."""
     if state.limits.budget_nusd is None:
         return None
     return {

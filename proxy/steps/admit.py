@@ -1,6 +1,6 @@
-"""Call → reservation: how much the request may use at most, and whether the account has that much left.
+"""Call → reservation: how much the request is going to use, and whether the account has that much left.
 
-The estimate and the words of a refusal are here; the decision is the store's, in one atomic call.
+The words of a refusal are here; the estimate is `proxy/holds.py`'s, the decision the store's, in one atomic call.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Final
 from proxy.accounts import Account, Identity
 from proxy.call import Call
 from proxy.errors import ErrorType, Fault, Refusal, StoreUnavailable
+from proxy.holds import hold_for
 from proxy.limits import (
     AccountChanged,
     Admission,
@@ -23,8 +24,7 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.pricing import format_usd, nano_usd_ceil
-from proxy.usage import tokens_of
+from proxy.pricing import format_usd
 
 ATTEMPTS: Final = 3
 """How often an account may change under us before we give up: each change costs one more round-trip."""
@@ -53,15 +53,16 @@ class NotAdmitted(Refusal):
 
 
 async def admit(
-    call: Call, identity: Identity, store: LimitStore, limits_of: Callable[[Account], Limits], *, default_hold: int
+    call: Call, identity: Identity, store: LimitStore, limits_of: Callable[[Account], Limits], *, typical: int
 ) -> tuple[Reservation, Identity, Limits]:
     """Take the call's hold; returns it with the identity as the store knows it now, and the limits that were applied.
+    `typical` is the output to expect of a call that names no maximum.
 
     Raises `NotAdmitted` (401, 403, 429, or 503 if the store is away).
     """
     for _ in range(ATTEMPTS):
         limits = limits_of(identity.account)
-        hold = hold_for(call, limits, default_hold)
+        hold = hold_for(call, limits, typical)
         try:
             admission = await store.admit(identity, limits, hold)
         except StoreUnavailable as away:
@@ -72,23 +73,6 @@ async def admit(
             raise _refused(admission, limits)
         identity = Identity(admission.account, identity.key, identity.digest)
     raise NotAdmitted(_store_away())
-
-
-def hold_for(call: Call, limits: Limits, default_hold: int) -> Hold:
-    """Estimate the most that a call uses: its prompt by size, its output by what it allows, else by the default hold.
-
-    What it allows is held only as far as the model can go: a number from outside must not outgrow the store's. A
-    default never asks for more than a whole minute's tokens: the account could then never call at all.
-    """
-    request = call.request
-    prompt = tokens_of(request.prompt_bytes, call.model.estimate_bytes_per_token)
-    if request.max_tokens is not None:
-        output = min(request.max_tokens, call.model.max_completion_tokens) * request.choices
-    else:
-        output = default_hold * request.choices
-        if limits.tokens_per_minute is not None:
-            output = max(1, min(output, limits.tokens_per_minute - prompt))
-    return Hold(call.request_id, prompt + output, nano_usd_ceil(call.model.prices.cost(prompt, 0, output)))
 
 
 def _refused(admission: Admission, limits: Limits) -> NotAdmitted:
@@ -135,10 +119,9 @@ def _limit_fault(reached: LimitReached, limits: Limits) -> Fault:
 
 
 def _budget_sentence(reached: LimitReached, limits: Limits) -> str:
-    period = {Period.DAY: "today's ", Period.MONTH: "this month's ", Period.TOTAL: "the "}[limits.budget_per]
-    after = (
-        "it starts again with the next period" if limits.budget_per is not Period.TOTAL else "the operator can raise it"
-    )
+    per = reached.period or limits.budget_per
+    period = {Period.DAY: "today's ", Period.MONTH: "this month's ", Period.TOTAL: "the "}[per]
+    after = "it starts again with the next period" if per is not Period.TOTAL else "the operator can raise it"
     allowed, left = (format_usd(max(value, 0) * _PUSD_PER_NUSD) for value in (reached.allowed, reached.left))
     return (
         f"This request may cost more than what is left of {period}budget of {allowed} USD ({left} USD left); {after}."

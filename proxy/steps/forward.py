@@ -14,10 +14,12 @@ from msgspec.structs import replace
 
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
+from proxy.holds import Allowance
+from proxy.limits import Limit
 from proxy.providers import OnDisconnect
 from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
 from proxy.upstream.connections import UpstreamConnection
-from proxy.upstream.exchange import STOPPING, Answer
+from proxy.upstream.exchange import SPENT, STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
 from proxy.wire.headers import ignored_line, request_head
@@ -68,8 +70,10 @@ async def forward(
     lines: bytes,
     upstreams: Mapping[str, Upstream],
     forwarder: Forwarder,
+    allowance: Allowance | None = None,
 ) -> tuple[Outcome, Exchange | None]:
-    """Serve the call from the first target that answers; `lines` are the client's further header lines.
+    """Serve the call from the first target that answers; `lines` are the client's further header lines. A stream with
+    an `allowance` ends where that does.
 
     Never raises: what went wrong before the first byte is the outcome's `fault`. If the client left while its answer
     is still worth reading (its usage is about to come, or the provider charges anyway), the exchange to drain comes
@@ -85,7 +89,7 @@ async def forward(
             Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at, ignored=ignored
         )
         all_lines = lines + ignored_line(ignored) if ignored else lines
-        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation)
+        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
@@ -119,6 +123,7 @@ class _Attempt(Struct, frozen=True):
     lines: bytes
     forwarder: Forwarder
     translation: Translation
+    allowance: Allowance | None
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
@@ -184,7 +189,7 @@ class _Attempt(Struct, frozen=True):
         provider, forwarder = self.target.provider, self.forwarder
         stream = self.translation.stream()
         self.client.stream_with(self.lines)
-        return Pump(
+        pump = Pump(
             connection,
             stream,
             self.client,
@@ -194,11 +199,18 @@ class _Attempt(Struct, frozen=True):
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
+        if self.allowance is not None:
+            pump.watch(self.allowance)
+        return pump
 
     def _error_events(self, stream: AnswerStream, error: UpstreamError) -> bytes:
         if error.kind == STOPPING:
             self.forwarder.watch.interrupted(self.call, self.target, Ending.CANCELLED)
             return stream.fail(_stopping(), self.call.request_id)
+        if error.kind == SPENT:
+            self.forwarder.watch.interrupted(self.call, self.target, Ending.CUT)
+            limit = None if self.allowance is None else self.allowance.spent
+            return stream.fail(_spent(limit or Limit.BUDGET), self.call.request_id)
         self.forwarder.watch.attempt(self.call, self.target, error)
         return stream.fail(stream_fault(error), self.call.request_id)
 
@@ -223,7 +235,10 @@ class _Attempt(Struct, frozen=True):
         if isinstance(exchange, Pump):
             gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
         finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
-        if finished or exchange.over or self.target.provider.on_disconnect is OnDisconnect.DRAIN:
+        provider = self.target.provider
+        drains = provider.on_disconnect is OnDisconnect.DRAIN and self.upstream.drains < provider.max_drains
+        if finished or exchange.over or drains:
+            self.upstream.drains += 1
             exchange.leave()
             return gone, exchange
         exchange.abort()
@@ -238,17 +253,20 @@ async def drain(
     """
     target = outcome.target
     assert target is not None  # noqa: S101 - somebody answered
+    upstream = upstreams[target.route.provider]
     drains = target.provider.on_disconnect is OnDisconnect.DRAIN
     forwarder.open[exchange] = Underway(call, target, outcome.attempts)
     try:
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
-            dialect = upstreams[target.route.provider].dialect
-            return answer_outcome(outcome, translation_of(call, target, dialect, forwarder.around).answer(result))
+            return answer_outcome(
+                outcome, translation_of(call, target, upstream.dialect, forwarder.around).answer(result)
+            )
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:
+        upstream.drains -= 1
         forwarder.open.pop(exchange, None)
     return stream_outcome(outcome, Ending.CLIENT_GONE, exchange) if isinstance(exchange, Pump) else outcome
 
@@ -277,6 +295,13 @@ def answer_outcome(outcome: Outcome, answered: Answered) -> Outcome:
 def _stopping() -> Fault:
     message = "The gateway is stopping; try again."
     return Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=1_000)
+
+
+def _spent(limit: Limit) -> Fault:
+    used_up = "budget" if limit is Limit.BUDGET else limit.value
+    code = "insufficient_quota" if limit is Limit.BUDGET else "rate_limit_exceeded"
+    message = f"The answer ends here, because the account's {used_up} was used up while it was being written."
+    return Fault(429, ErrorType.RATE_LIMIT, code, message, should_retry=False, reason=limit.value)
 
 
 def _no_route() -> Fault:

@@ -2,29 +2,48 @@
 
 Settling never waits for the store and is never given up: a settlement that failed is sent again with the same id
 until the store has taken it, and a second one changes nothing. Between admission and settlement the reservations'
-leases are renewed here.
+leases are renewed here, and holds grow that a stream is about to pass.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from proxy.call import Metered
+from proxy.call import Call, Metered
 from proxy.errors import StoreUnavailable
-from proxy.limits import Hold, Limits, LimitStore, Remaining, Reservation
+from proxy.holds import Allowance, watched
+from proxy.limits import Hold, Limits, LimitStore, Reservation
 from proxy.pricing import nano_usd_ceil
 
 RENEW_SECONDS: Final = 20.0
 RETRY_SECONDS: Final = 0.5
+AT_ONCE: Final = 128
+"""Settlements of a backlog that are under way at a time: new requests must not wait behind all of them."""
+
+
+class _Open(Struct):
+    """What one request holds, until it is settled."""
+
+    account: str
+    hold: Hold
+    maybe: Hold | None = None
+    """What it may hold instead: the store was asked for more, and its answer has not come (yet)."""
+
+    def holds(self) -> list[Hold]:
+        """Return what it holds or may hold."""
+        return [self.hold] if self.maybe is None else [self.hold, self.maybe]
 
 
 class Settlement(Struct, frozen=True):
-    """What one reservation really used: tokens, and nano-dollars rounded up once."""
+    """What one request really used: tokens, and nano-dollars rounded up once."""
 
-    reservation: Reservation
+    account: str
+    hold: Hold
+    maybe: Hold | None
     limits: Limits
     tokens: int
     nusd: int
@@ -34,7 +53,7 @@ class SettlingStore(LimitStore, Protocol):
     """A limit store that can also settle without being waited for."""
 
     def begin_settle(
-        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
     ) -> "asyncio.Future[object]":
         """Send a settlement; the future fails where `settle` would raise."""
 
@@ -46,10 +65,15 @@ class Settler:
         """Settle with `store`; `on_trouble` hears why settlements have to wait, once until they go through again."""
         self._store = store
         self._on_trouble = on_trouble
-        self._open: dict[str, Reservation] = {}
+        self._open: dict[str, _Open] = {}
+        self._asking: set[asyncio.Task[None]] = set()
         self._sent: dict[str, Settlement] = {}
-        self._failed: list[Settlement] = []
+        self._failed: deque[Settlement] = deque()
         self._troubled = False
+        self._renew_at = 0.0
+        self.held_tokens = 0
+        self.held_nusd = 0
+        """What the open reservations of this worker hold together."""
 
     @property
     def unsettled(self) -> int:
@@ -58,36 +82,52 @@ class Settler:
 
     def opened(self, reservation: Reservation) -> None:
         """Take charge of a reservation: its lease is renewed from now on."""
-        self._open[reservation.hold.request_id] = reservation
+        hold = reservation.hold
+        self._open[hold.request_id] = _Open(reservation.account, hold)
+        self.held_tokens += hold.tokens
+        self.held_nusd += hold.nusd
+
+    def allowance(self, call: Call, reservation: Reservation, limits: Limits) -> Allowance | None:
+        """Return what watches over the hold of a stream; None for a call of which nothing is to be watched."""
+        of = watched(call, reservation.hold, limits)
+        return None if of is None else Allowance(reservation.hold, of, partial(self._begin_top_up, limits))
 
     def settle(self, reservation: Reservation, limits: Limits, metered: Metered) -> None:
         """Give back and charge. The first call for a reservation counts; it never fails and never waits."""
-        request_id = reservation.hold.request_id
-        if self._open.pop(request_id, None) is None:
+        ended = self._open.pop(reservation.hold.request_id, None)
+        if ended is None:
             return
+        self.held_tokens -= ended.hold.tokens
+        self.held_nusd -= ended.hold.nusd
         usage = metered.usage
-        self._send(Settlement(reservation, limits, usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)))
+        tokens, nusd = usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)
+        self._send(Settlement(ended.account, ended.hold, ended.maybe, limits, tokens, nusd))
 
     def give_back(self, account: str, hold: Hold, limits: Limits) -> None:
         """Settle a hold that the store may have taken for a request that was refused: it used nothing."""
-        self._send(Settlement(Reservation(hold, account, Remaining()), limits, 0, 0))
+        self._send(Settlement(account, hold, None, limits, 0, 0))
 
     async def run(self) -> None:
         """Renew leases and send again what failed, for ever."""
         clock = asyncio.get_running_loop().time
-        renew_at = clock() + RENEW_SECONDS
+        self._renew_at = clock() + RENEW_SECONDS
         while True:
             await asyncio.sleep(RETRY_SECONDS)
             self.send_again()
-            if clock() >= renew_at:
-                renew_at = clock() + RENEW_SECONDS
+            if clock() >= self._renew_at:
+                self._renew_at = clock() + RENEW_SECONDS
                 await self.renew()
+
+    def store_is_back(self) -> None:
+        """Begin at once with what had to wait for the store, and renew every lease soon."""
+        self._renew_at = 0.0
+        self.send_again()
 
     async def renew(self) -> None:
         """Extend the lease of every open reservation, one call per account."""
         by_account: dict[str, list[Hold]] = defaultdict(list)
-        for reservation in self._open.values():
-            by_account[reservation.account].append(reservation.hold)
+        for one in self._open.values():
+            by_account[one.account] += one.holds()
         for account, holds in by_account.items():
             try:
                 await self._store.renew(account, holds)
@@ -96,10 +136,9 @@ class Settler:
                 return
 
     def send_again(self) -> None:
-        """Send every settlement that the store did not take."""
-        failed, self._failed = self._failed, []
-        for settlement in failed:
-            self._send(settlement)
+        """Send settlements that the store did not take; each that it takes then draws the next one after it."""
+        for _ in range(min(len(self._failed), AT_ONCE - len(self._sent))):
+            self._send(self._failed.popleft())
 
     async def flush(self, seconds: float) -> int:
         """Wait until all is settled, at most this long; returns how many settlements the store has not taken."""
@@ -112,22 +151,55 @@ class Settler:
             pass
         return len(self._sent) + len(self._failed)
 
+    def _begin_top_up(self, limits: Limits, allowance: Allowance, wants: Hold) -> None:
+        one = self._open.get(wants.request_id)
+        if one is not None:
+            before, one.maybe = one.maybe, wants
+            task = asyncio.get_running_loop().create_task(self._top_up(one, limits, allowance, before))
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _top_up(self, one: _Open, limits: Limits, allowance: Allowance, before: Hold | None) -> None:
+        """Ask for what it may hold then; `before` is what it may hold already, since an answer that was lost.
+
+        The request may end meanwhile: it is then settled with both holds, and this comes too late.
+        """
+        wants = one.maybe
+        assert wants is not None  # noqa: S101 - nobody else writes it while this one is asking
+        try:
+            no_room = await self._store.top_up(one.account, one.hold, wants, limits)
+        except StoreUnavailable as away:
+            if not away.may_have_run:
+                one.maybe = before
+            allowance.unheard()
+            return
+        one.maybe = None
+        if no_room is not None:
+            allowance.refused(no_room)
+            return
+        if self._open.get(wants.request_id) is one:
+            self.held_tokens += wants.tokens - one.hold.tokens
+            self.held_nusd += wants.nusd - one.hold.nusd
+        one.hold = wants
+        allowance.granted()
+
     def _send(self, settlement: Settlement) -> None:
-        hold = settlement.reservation.hold
-        self._sent[hold.request_id] = settlement
+        self._sent[settlement.hold.request_id] = settlement
         reply = self._store.begin_settle(
-            settlement.reservation.account, hold, settlement.tokens, settlement.nusd, settlement.limits
-        )
+            settlement.account, settlement.hold, settlement.tokens, settlement.nusd, settlement.limits,
+            maybe=settlement.maybe,
+        )  # fmt: skip
         reply.add_done_callback(lambda done: self._answered(settlement, done))
 
     def _answered(self, settlement: Settlement, reply: "asyncio.Future[object]") -> None:
-        self._sent.pop(settlement.reservation.hold.request_id, None)
+        self._sent.pop(settlement.hold.request_id, None)
         error = None if reply.cancelled() else reply.exception()
         if reply.cancelled() or error is not None:
             self._failed.append(settlement)
             self._trouble(str(error) if error is not None else "the call was cancelled")
         else:
             self._troubled = False
+            self.send_again()
 
     def _trouble(self, detail: str) -> None:
         if not self._troubled:

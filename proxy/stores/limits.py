@@ -15,6 +15,7 @@ from proxy.limits import (
     AccountChanged,
     AccountUse,
     Admission,
+    BudgetUse,
     Hold,
     KeyRefused,
     KeyState,
@@ -22,6 +23,7 @@ from proxy.limits import (
     LimitReached,
     Limits,
     LimitUse,
+    Period,
     Remaining,
     Reservation,
 )
@@ -33,8 +35,13 @@ from proxy.stores.server import Command, Word
 LEASE_MS: Final = 60_000
 """How long a hold outlives a gateway that does not renew it; renewing every 20 s allows for two failures."""
 LEASES_PER_CALL: Final = 100
+SWEEPS: Final = 100
+"""How often one question is asked again because leases that ran out filled the account; each call frees a hundred."""
 _NAMES_KEPT: Final = 10_000
 _ADMITTED, _LIMIT_REACHED, _KEY_REFUSED, _ACCOUNT_CHANGED = range(4)
+_NO_ROOM: Final = 0
+_MORE_TO_FREE: Final = -1
+"""Where the replies of `admit` (when a limit is reached) and `use` say that leases may be left that ran out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class RedisLimits:
         self._admit = load_script("admit")
         self._settle = load_script("settle")
         self._renew = load_script("renew")
+        self._top_up = load_script("top_up")
         self._use = load_script("use")
         self._names: dict[str, _Names] = {}
         self._askings: dict[str, _Asking] = {}
@@ -81,27 +89,20 @@ class RedisLimits:
         being asked, the hold is given back. Raises StoreUnavailable.
         """
         account = identity.account
-        names = self._names_of(account.name)
         asking = self._asking_of(identity, limits)
-        asked = self._connection.up
+        args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd))
         try:
-            args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd))
-            try:
-                reply = await self._connection.send(self._admit.name, asking.command.packed(args))
-            except StoreUnavailable as refused:
-                if not is_unknown_script(refused):
-                    raise
-                reply = await self._connection.script(self._admit, asking.keys, (*args, *asking.terms))
-            self._check_name(reply, hold.request_id)
+            reply = await self._ask_admission(asking, args)
+            for _ in range(SWEEPS):
+                if reply[1] != _LIMIT_REACHED or not reply[_MORE_TO_FREE]:
+                    break
+                reply = await self._ask_admission(asking, args)
         except asyncio.CancelledError:
-            self._give_back(names, hold, limits)
-            raise
-        except StoreUnavailable as away:
-            away.may_have_run = asked
+            self._give_back(account.name, hold, limits)
             raise
         verdict = reply[1]
         if verdict == _ADMITTED:
-            return Reservation(hold, account.name, _remaining(reply, limits))
+            return Reservation(hold, account.name, _remaining(reply, limits), *reply[6:8])
         if verdict == _LIMIT_REACHED:
             return _limit_reached(reply, limits, hold)
         if verdict == _KEY_REFUSED:
@@ -111,25 +112,27 @@ class RedisLimits:
             raise self._desync()
         return AccountChanged(changed)
 
-    async def settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> None:
+    async def settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing."""
         names = self._names_of(account)
-        await self._ask(
-            self._settle,
-            (names.account, names.leases, names.late, names.settled),
-            _settling(hold, tokens, nusd, limits),
-        )
+        keys = (names.account, names.leases, names.late, names.settled)
+        await self._ask(self._settle, keys, _settling(hold, tokens, nusd, limits, maybe))
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         names = self._names_of(account)
         keys = (names.account, names.leases, names.late, names.settled)
-        args = _settling(hold, tokens, nusd, limits)
+        args = _settling(hold, tokens, nusd, limits, maybe)
         reply: asyncio.Future[object]
-        if self._settle_is_known:
+        if self._settle_is_known and maybe is None:
             reply = self._connection.send(self._settle.name, names.settle.packed(args))
         else:
-            reply = self._connection.call("EVAL", self._settle.text, len(keys), *keys, *args, name=self._settle.name)
+            how = ("EVALSHA", self._settle.sha) if self._settle_is_known else ("EVAL", self._settle.text)
+            reply = self._connection.call(*how, len(keys), *keys, *args, name=self._settle.name)
         reply.add_done_callback(self._note_whether_known)
         return reply
 
@@ -141,18 +144,51 @@ class RedisLimits:
             leases = [_lease(hold) for hold in holds[start : start + LEASES_PER_CALL]]
             await self._ask(self._renew, keys, (account, LEASE_MS, *leases))
 
+    async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
+        """Let a running request hold what it wants instead of what it has; returns the limit that has no room for it.
+
+        A request that the store does not know (any more) is let go on: its end will settle what there is.
+        """
+        names = self._names_of(account)
+        rate, day = _or_empty(limits.tokens_per_minute), _or_empty(limits.tokens_per_day)
+        reply = await self._ask(
+            self._top_up,
+            (names.account, names.leases, names.late),
+            (wants.request_id, _lease(wants), LEASE_MS, rate, day, *_budgets(limits), _lease(has)),
+        )
+        return Limit(reply[2].decode()) if reply[1] == _NO_ROOM else None
+
     async def use(self, account: str, limits: Limits) -> AccountUse:
         """Tell how much of `limits` the account has used; frees leases that ran out on the way."""
         names = self._names_of(account)
-        reply = await self._ask(
-            self._use,
-            (names.account, names.leases, names.late),
-            (account, _or_empty(limits.requests_per_minute), _or_empty(limits.tokens_per_minute), limits.budget_per),
-        )
+        keys = (names.account, names.leases, names.late)
+        args = (account, _or_empty(limits.requests_per_minute), _or_empty(limits.tokens_per_minute))
+        reply = await self._ask(self._use, keys, args)
+        for _ in range(SWEEPS):
+            if not reply[_MORE_TO_FREE]:
+                break
+            reply = await self._ask(self._use, keys, args)
         return _account_use(reply, limits)
 
+    async def _ask_admission(self, asking: _Asking, args: tuple[str, ...]) -> list[Any]:
+        asked = self._connection.up
+        try:
+            reply: list[Any] = await self._connection.send(self._admit.name, asking.command.packed(args))
+        except StoreUnavailable as refused:
+            if not is_unknown_script(refused):
+                refused.may_have_run = asked
+                raise
+            return await self._ask(self._admit, asking.keys, (*args, *asking.terms))
+        self._check_name(reply, args[0])
+        return reply
+
     async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
-        reply: list[Any] = await self._connection.script(script, keys, args)
+        asked = self._connection.up
+        try:
+            reply: list[Any] = await self._connection.script(script, keys, args)
+        except StoreUnavailable as away:
+            away.may_have_run = asked
+            raise
         self._check_name(reply, args[0])
         return reply
 
@@ -167,12 +203,9 @@ class RedisLimits:
     def _desync(self) -> Exception:
         return self._connection.distrust("a reply of the store belonged to another request; the connection was dropped")
 
-    def _give_back(self, names: _Names, hold: Hold, limits: Limits) -> None:
+    def _give_back(self, account: str, hold: Hold, limits: Limits) -> None:
         """Undo an admission whose caller has gone: calls go out in order, so this runs after it if it runs at all."""
-        keys = (names.account, names.leases, names.late, names.settled)
-        args = _settling(hold, 0, 0, limits)
-        reply = self._connection.call("EVALSHA", self._settle.sha, len(keys), *keys, *args, name=self._settle.name)
-        reply.add_done_callback(_lease_runs_out_instead)
+        self.begin_settle(account, hold, 0, 0, limits).add_done_callback(_lease_runs_out_instead)
 
     def _names_of(self, account: str) -> _Names:
         names = self._names.get(account)
@@ -202,8 +235,7 @@ class RedisLimits:
                 _or_empty(limits.tokens_per_minute),
                 _or_empty(limits.concurrent_requests),
                 _or_empty(limits.tokens_per_day),
-                _or_empty(limits.budget_nusd),
-                str(limits.budget_per),
+                *_budgets(limits),
             )
             command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 4, terms)
             asking = self._askings[identity.digest] = _Asking(account.version, limits, keys, terms, command)
@@ -223,9 +255,17 @@ def _or_empty(limit: int | None) -> str | int:
     return "" if limit is None else limit
 
 
-def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits) -> tuple[str, ...]:
+def _budgets(limits: Limits) -> tuple[str | int, str | int, str | int]:
+    """Return the budgets in nUSD in the order of `Period`, which is that of the scripts' arguments."""
+    by_period = dict(limits.budgets)
+    day, month, total = (_or_empty(by_period.get(period)) for period in Period)
+    return day, month, total
+
+
+def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits, maybe: Hold | None) -> tuple[str, ...]:
     rate = str(_or_empty(limits.tokens_per_minute))
-    return (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd), str(tokens), str(nusd), rate)
+    args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd), str(tokens), str(nusd), rate)
+    return args if maybe is None else (*args, _lease(maybe))
 
 
 def _lease_runs_out_instead(reply: asyncio.Future[Any]) -> None:
@@ -240,25 +280,27 @@ def _remaining(reply: list[Any], limits: Limits) -> Remaining:
 
 def _limit_reached(reply: list[Any], limits: Limits, hold: Hold) -> LimitReached:
     limit, left, wait_ms = Limit(reply[6].decode()), reply[7], reply[8]
+    period = Period(reply[9].decode()) if limit is Limit.BUDGET else None
     allowed, asked = {
         Limit.REQUESTS_PER_MINUTE: (limits.requests_per_minute, 1),
         Limit.TOKENS_PER_MINUTE: (limits.tokens_per_minute, hold.tokens),
         Limit.CONCURRENT_REQUESTS: (limits.concurrent_requests, 1),
         Limit.TOKENS_PER_DAY: (limits.tokens_per_day, hold.tokens),
-        Limit.BUDGET: (limits.budget_nusd, hold.nusd),
+        Limit.BUDGET: (dict(limits.budgets).get(period or limits.budget_per), hold.nusd),
     }[limit]
     retry_after = None if wait_ms < 0 else wait_ms
-    return LimitReached(limit, allowed or 0, left, asked, retry_after, _remaining(reply, limits))
+    return LimitReached(limit, allowed or 0, left, asked, retry_after, _remaining(reply, limits), period)
 
 
 def _account_use(reply: list[Any], limits: Limits) -> AccountUse:
     (now, requests_left, requests_reset, tokens_left, tokens_reset, in_flight, today, held) = reply[1:9]
-    day_ends, spent, held_nusd, period_ends = reply[9], int(reply[10]) - int(reply[11]), int(reply[12]), reply[13]
+    held_nusd, total, day_began, month_began = (int(text) for text in reply[9:13])
+    day_ends, month_ends = reply[13:15]
     use: dict[Limit, LimitUse] = {}
 
-    def note(limit: Limit, allowed: int | None, left: int, resets_ms: int | None) -> None:
+    def note(limit: Limit, allowed: int | None, left: int, resets_ms: int | None, held: int = 0) -> None:
         if allowed is not None:
-            use[limit] = LimitUse(allowed, allowed - left, max(left, 0), resets_ms)
+            use[limit] = LimitUse(allowed, allowed - left - held, max(left, 0), resets_ms, held)
 
     def after(reset: int) -> int | None:
         return now + reset if reset else None
@@ -266,5 +308,11 @@ def _account_use(reply: list[Any], limits: Limits) -> AccountUse:
     note(Limit.REQUESTS_PER_MINUTE, limits.requests_per_minute, requests_left, after(requests_reset))
     note(Limit.TOKENS_PER_MINUTE, limits.tokens_per_minute, tokens_left, after(tokens_reset))
     note(Limit.CONCURRENT_REQUESTS, limits.concurrent_requests, (limits.concurrent_requests or 0) - in_flight, None)
-    note(Limit.TOKENS_PER_DAY, limits.tokens_per_day, (limits.tokens_per_day or 0) - today - held, day_ends)
-    return AccountUse(use, spent, held_nusd, None if period_ends < 0 else period_ends, in_flight)
+    note(Limit.TOKENS_PER_DAY, limits.tokens_per_day, (limits.tokens_per_day or 0) - today - held, day_ends, held)
+    spent = {
+        Period.DAY: (total - day_began, day_ends),
+        Period.MONTH: (total - month_began, month_ends),
+        Period.TOTAL: (total, None),
+    }
+    budgets = tuple(BudgetUse(period, allowed, *spent[period]) for period, allowed in limits.budgets)
+    return AccountUse(use, spent[limits.budget_per][0], held_nusd, spent[limits.budget_per][1], in_flight, budgets)

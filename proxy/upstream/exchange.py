@@ -16,6 +16,8 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 MAX_ERROR: Final = 64 * 1024
 STOPPING: Final = "gateway_stopping"
 """The kind of the failure when it is this gateway that ended an exchange."""
+SPENT: Final = "limit_reached"
+"""The same, because its account may use no more."""
 _MANY_DIGITS: Final = 7
 SUCCESS: Final = range(200, 300)
 _T = TypeVar("_T")
@@ -174,3 +176,8 @@ def silent() -> UpstreamError:
 def stopping() -> UpstreamError:
     """Build the failure for an exchange that this gateway ends because it stops."""
     return UpstreamError(kind=STOPPING, detail="the gateway is stopping")
+
+
+def spent() -> UpstreamError:
+    """Build the failure for an exchange that this gateway ends because its account may use no more."""
+    return UpstreamError(kind=SPENT, detail="the account has used up a limit")

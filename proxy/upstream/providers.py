@@ -23,6 +23,8 @@ class Upstream:
         self.authority = self.origin.authority
         self.head_lines = _credentials(provider) + _own_headers(provider)
         self.dialect = dialect_of(provider)
+        self.drains = 0
+        """Answers that are read to their end although their client has left."""
         self.reasoning_field = provider.reasoning_field
         """Where earlier reasoning is sent back: the profile's word, else the field in which this provider's last came.
         """

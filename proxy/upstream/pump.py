@@ -12,7 +12,19 @@ from typing import Final, Protocol
 from proxy.call import Ending
 from proxy.translation import AnswerStream
 from proxy.upstream.connections import UpstreamConnection
-from proxy.upstream.exchange import STOPPING, SUCCESS, Exchange, Failure, coded, compressed, silent, stopping
+from proxy.upstream.exchange import (
+    SPENT,
+    STOPPING,
+    SUCCESS,
+    Exchange,
+    Failure,
+    coded,
+    compressed,
+    silent,
+    spent,
+    stopping,
+)
+from proxy.usage import Usage
 from proxy.wire.upstream_error import UpstreamError
 
 COMMIT_SECONDS: Final = 5.0
@@ -42,6 +54,18 @@ class ClientStream(Protocol):
 
     def drop(self) -> None:
         """Close the connection to a client that reads nothing."""
+
+
+class Gauge(Protocol):
+    """What watches how much a stream uses."""
+
+    def look(self, told: Usage | None, output_bytes: int, /) -> int | None:
+        """Take note of what was used so far; return after how many further bytes to look again. 0: take no more before
+        the gauge says so; None: end the stream.
+        """
+
+    def on_news(self, look_again: Callable[[], None], /) -> None:
+        """Say whom to tell when there is something new to see."""
 
 
 class Pump(Exchange[Ending]):
@@ -76,6 +100,10 @@ class Pump(Exchange[Ending]):
         self._paused = False
         self._stalled_at = 0.0
         self._failure: Failure | None = None
+        self._gauge: Gauge | None = None
+        self._unseen = 0
+        """Bytes that may come before the gauge has to be looked at."""
+        self._waits = False
         self.first_byte_at: float | None = None
         """When the first bytes went to the client."""
         client.on_flow(self._pause, self._resume)
@@ -89,6 +117,11 @@ class Pump(Exchange[Ending]):
     def started(self) -> bool:
         """Tell whether anything has been sent to the client."""
         return self._started
+
+    def watch(self, gauge: Gauge) -> None:
+        """Let the gauge see what the stream uses, and end it."""
+        self._gauge = gauge
+        gauge.on_news(self._look_again)
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Begin to read a stream; any other status is an error whose body is read whole."""
@@ -119,6 +152,10 @@ class Pump(Exchange[Ending]):
         elif self._stream.all_finished:
             self._finish_by = self._finish_by or now + FINISHED_SECONDS
             self._deadline = self._finish_by
+        elif self._gauge is not None:
+            self._unseen -= len(piece)
+            if self._unseen <= 0:
+                self._look(self._gauge)
 
     def complete(self) -> None:
         """Close the stream, or report that it broke off."""
@@ -156,6 +193,8 @@ class Pump(Exchange[Ending]):
         if self._paused:
             if now >= self._stalled_at and self._client is not None:
                 self._client.drop()
+        elif self._waits:
+            pass  # for the store, which answers or fails within its own deadline
         elif now >= self._deadline and self._finish_by is not None:
             self._connection.abort()
             self.broken(silent())  # all that was missing is the usage
@@ -199,8 +238,8 @@ class Pump(Exchange[Ending]):
     def _end(self, ending: Ending) -> None:
         if self._client is not None:
             self._client.finish(b"")
-        if self._paused:  # by the last piece: the connection serves others from now on
-            self._resume()
+        if self._result is None:  # the connection serves others from now on
+            self._hold_back(waits=False, paused=False)
         self._resolve(ending)
 
     def _end_early(self, error: UpstreamError) -> None:
@@ -214,18 +253,45 @@ class Pump(Exchange[Ending]):
             self._client.finish(self._fail_events(error))
         self._resolve(_ENDINGS.get(error.kind, Ending.UPSTREAM_ERROR))
 
+    def _look(self, gauge: Gauge) -> None:
+        if self._client is not None and not self._started:
+            return  # nothing was said yet
+        unseen = gauge.look(*self._stream.progress())
+        if unseen is None:
+            self._end_early(spent())
+            return
+        self._unseen = unseen
+        if not unseen:
+            self._hold_back(waits=True, paused=self._paused)
+
+    def _look_again(self) -> None:
+        if self._result is None and self._gauge is not None:
+            if self._waits:
+                self._hold_back(waits=False, paused=self._paused)
+            self._look(self._gauge)
+
     def _pause(self) -> None:
         if self._result is None:
-            self._paused = True
             self._stalled_at = self._clock() + STALL_SECONDS
-            self._connection.pause()
+            self._hold_back(waits=self._waits, paused=True)
 
     def _resume(self) -> None:
         if self._result is None:
-            self._paused = False
+            self._hold_back(waits=self._waits, paused=False)
+
+    def _hold_back(self, *, waits: bool, paused: bool) -> None:
+        """Take nothing from the provider while the gauge waits for its answer, or the client does not keep up."""
+        before, self._waits, self._paused = self._waits or self._paused, waits, paused
+        if before and not (waits or paused):
             self._deadline = self._clock() + self._idle
             self._connection.resume()
+        elif not before and (waits or paused):
+            self._connection.pause()
 
 
-_ENDINGS: Final = {"upstream_truncated": Ending.UPSTREAM_TRUNCATED, STOPPING: Ending.CANCELLED}
+_ENDINGS: Final = {
+    "upstream_truncated": Ending.UPSTREAM_TRUNCATED,
+    STOPPING: Ending.CANCELLED,
+    SPENT: Ending.CUT,
+}
 """What a failure after the first byte is called; any other is an error of the provider."""

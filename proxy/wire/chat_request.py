@@ -106,6 +106,7 @@ class Dialect(Struct, frozen=True):
     dropped_by_operator: frozenset[str]
     asks_usage: bool
     takes_stream_options: bool
+    asks_continuous_usage: bool
     max_tokens_name: str | None
     knows_developer: bool
     history: ReasoningHistory
@@ -189,6 +190,7 @@ def dialect_of(provider: Provider) -> Dialect:
         dropped_by_operator=frozenset(provider.drop_params),
         asks_usage=provider.stream_usage == "include_usage",
         takes_stream_options=provider.stream_usage != "none",
+        asks_continuous_usage=provider.continuous_usage_stats and provider.stream_usage != "none",
         max_tokens_name=None if provider.max_tokens_param == "as_sent" else str(provider.max_tokens_param),
         knows_developer=provider.developer_role != "system",
         history=provider.reasoning_history,
@@ -208,7 +210,7 @@ def upstream_body(
     fields = {name: value for name, value in request.fields.items() if name not in dropped}
     fields["model"] = Raw(json.encode(upstream_model))
     if request.stream and dialect.takes_stream_options:
-        _set_stream_options(fields, request.fields.get("stream_options"), asks_usage=dialect.asks_usage)
+        _set_stream_options(fields, request.fields.get("stream_options"), dialect)
     if dialect.max_tokens_name is not None:
         _rename_max_tokens(fields, dialect.max_tokens_name)
     if not dialect.knows_developer and b"developer" in bytes(fields["messages"]):
@@ -351,11 +353,13 @@ def _invalid(finding: str, below: str) -> Refusal:
     return invalid_request(f"`{where}` is not valid.", param=where)
 
 
-def _set_stream_options(fields: RawObject, given: Raw | None, *, asks_usage: bool) -> None:
+def _set_stream_options(fields: RawObject, given: Raw | None, dialect: Dialect) -> None:
     """Ask for usage, and keep what else the client asked for."""
     options = {} if given is None or json.is_null(given) else json.split_object(bytes(given))
-    if asks_usage:
+    if dialect.asks_usage or dialect.asks_continuous_usage:
         options["include_usage"] = _TRUE
+    if dialect.asks_continuous_usage:
+        options["continuous_usage_stats"] = _TRUE
     if options:
         fields["stream_options"] = Raw(json.encode(options))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
@@ -135,8 +136,22 @@ class ChatStream:
         return self.flush() + error_event(fault, request_id)
 
     def usage(self) -> tuple[Usage, UsageSource]:
-        """Return what is billed: the provider's last word if it can be true, else the estimate of what it sent."""
-        return billed(self._reported, self._output.total, self._plan.estimate)
+        """Return what is billed: the provider's last word if it can be true, else the estimate of what it sent.
+
+        Where that word came before the end of the answer, what was produced after it is estimated and added.
+        """
+        told, since = (None, 0) if self.all_finished else self.progress()
+        if told is None or not since:
+            return billed(self._reported, self._output.total, self._plan.estimate)
+        more = self._plan.estimate(since).completion
+        return replace(told, completion=told.completion + more), UsageSource.ESTIMATED
+
+    def progress(self) -> tuple[Usage | None, int]:
+        """Return what the provider told last, and how many bytes the model has produced since (or ever)."""
+        told = self._reported
+        if told is None or not (told.prompt or told.completion):
+            return None, self._output.total()
+        return told, self._output.since_mark()
 
     @property
     def stray_close_tags(self) -> int:
@@ -288,6 +303,7 @@ class ChatStream:
         usage, had = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):
             self._reported = usage
+            self._output.mark()
         if usage is not None and choices and self._plan.continuous_usage:
             fields["usage"] = Raw(json.encode(usage.as_chat()))
         return had

@@ -104,6 +104,10 @@ class NativeStream:
         """Return what is billed: the provider's word if it can be true, else the estimate of what it sent."""
         return billed(self._reported, self._output.size, self._estimate)
 
+    def progress(self) -> tuple[Usage | None, int]:
+        """Return nothing told, because that comes at the end, and how many bytes the model has produced."""
+        return None, self._output.size()
+
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end the stream with an error: numbered on, with the items so far."""
         number = self._output.next_number()

@@ -96,6 +96,10 @@ class ResponseStream:
         """Return what is billed."""
         return self._chat.usage()
 
+    def progress(self) -> tuple[Usage | None, int]:
+        """Return what the provider told last, and how many bytes the model has produced since (or ever)."""
+        return self._chat.progress()
+
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end the stream with an error."""
         usage, source = self.usage()

@@ -156,7 +156,9 @@ class OutputCounter:
     end.
     """
 
-    __slots__ = ("_called", "_closed", "_closing", "_kept", "_kept_size", "_tails", "known", "looks_out")
+    __slots__ = (
+        "_called", "_closed", "_closing", "_kept", "_kept_size", "_mark", "_marked", "_tails", "known", "looks_out",
+    )  # fmt: skip
 
     def __init__(self, closing: str = "") -> None:
         """Start at nothing; `closing` is a tag to look out for in the content."""
@@ -170,6 +172,9 @@ class OutputCounter:
         self._called: set[int] = set()
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._mark = 0
+        self._marked = 0
+        """What was counted when the mark was set, and how many of the kept events came before it."""
 
     def add(self, events: bytes) -> None:
         """Take whole events in the `data: …` form with LF."""
@@ -192,6 +197,15 @@ class OutputCounter:
         self._fold()
         return self.known
 
+    def mark(self) -> None:
+        """Remember how much there is now, without counting it yet."""
+        self._mark, self._marked = self.known, len(self._kept)
+
+    def since_mark(self) -> int:
+        """Return what came after the mark."""
+        self._fold()
+        return self.known - self._mark
+
     def called(self) -> set[int]:
         """Return the choices that have called a tool."""
         self._fold()
@@ -200,9 +214,18 @@ class OutputCounter:
     def _fold(self) -> None:
         if not self._kept:
             return
-        lines = b"".join(self._kept).removeprefix(b"data: ").replace(b"\n\ndata: ", b"\n")
+        before, after = self._kept[: self._marked], self._kept[self._marked :]
+        if before:
+            unmarked = self.known
+            self._read(before)
+            self._mark += self.known - unmarked
+        if after:
+            self._read(after)
         self._kept.clear()
-        self._kept_size = 0
+        self._kept_size = self._marked = 0
+
+    def _read(self, kept: list[bytes]) -> None:
+        lines = b"".join(kept).removeprefix(b"data: ").replace(b"\n\ndata: ", b"\n")
         try:
             chunks = _chunks.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -12,7 +12,7 @@ from proxy.admin.documents import (
     usd,
 )
 from proxy.admin.keys import MintedKey, RotatedKey
-from proxy.limits import UNLIMITED, AccountUse, Limit, Limits, LimitUse, Period
+from proxy.limits import UNLIMITED, AccountUse, BudgetUse, Limit, Limits, LimitUse, Period
 
 CREATED = 1_769_846_400_007
 KEY = ApiKey("key_0123456789abcdef", "acme", "ci", "sk-aion-acme-…Ab3d", CREATED)
@@ -60,6 +60,7 @@ def test_an_account_with_everything():
             "resets_at": "2026-01-31T08:01:00.007Z",
             "per": "month",
         },
+        "more_budgets": [],
         "in_flight": 1,
         "overrides": {"requests_per_minute": 600, "tokens_per_day": None, "budget_usd": "25"},
         "problem": None,
@@ -82,11 +83,36 @@ def test_an_account_with_nothing():
         "created": "2026-01-31T08:00:00.007Z",
         "limits": {},
         "budget": None,
+        "more_budgets": [],
         "in_flight": 0,
         "overrides": {},
         "problem": None,
     }
     assert accounts_document([state, state]) == {"accounts": [document, document]}
+
+
+def test_what_is_held_stands_apart_from_what_is_used_and_every_budget_is_told():
+    limits = Limits(tokens_per_day=1000, budget_nusd=10**10, more_budgets=((Period.DAY, 10**9),))
+    use = AccountUse(
+        limits={Limit.TOKENS_PER_DAY: LimitUse(1000, 30, 870, CREATED + 60_000, held=100)},
+        spent_nusd=3,
+        held_nusd=2,
+        budget_resets_ms=None,
+        in_flight=1,
+        budgets=(BudgetUse(Period.TOTAL, 10**10, 3, None), BudgetUse(Period.DAY, 10**9, 1, CREATED + 60_000)),
+    )
+    account = Account("acme", None, disabled=False, version=1, created_ms=CREATED)
+    document = account_document(AccountState(account, "standard", limits, use))
+    midnight = "2026-01-31T08:01:00.007Z"
+    assert document["limits"] == {
+        "tokens_per_day": {"limit": 1000, "used": 30, "remaining": 870, "resets_at": midnight, "held": 100}
+    }
+    assert document["budget"] == {
+        "limit_usd": "10", "spent_usd": "0.000000003", "held_usd": "0.000000002", "resets_at": None, "per": "total"
+    }  # fmt: skip
+    assert document["more_budgets"] == [
+        {"limit_usd": "1", "spent_usd": "0.000000001", "resets_at": midnight, "per": "day"}
+    ]
 
 
 def test_the_budget_is_told_once_even_if_the_store_lists_it_among_the_limits():

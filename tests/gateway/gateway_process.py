@@ -90,6 +90,8 @@ class Gateway:
         self.catalog = folder / "catalog.yaml"
         self.catalog.write_text(catalog, "utf-8")
         self.data_dir = folder / "data"
+        self.store_url = f"unix://{self.data_dir / 'store.sock'}"
+        """Where the tests find its store: by default the embedded one."""
         self.log = folder / "log"
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("AION_")}
         self._environ |= {"AION_PROXY_DATA_DIR": str(self.data_dir), **(environ or {})}
@@ -211,10 +213,10 @@ class Gateway:
         return json.loads(done.stdout)
 
     def in_store(self, work: Callable[[StoreConnection], Awaitable[_T]]) -> _T:
-        """Do something in the gateway's own store, over its socket."""
+        """Do something in the gateway's store."""
 
         async def connected() -> _T:
-            async with connect_store(f"unix://{self.data_dir / 'store.sock'}", call_timeout=PATIENCE) as store:
+            async with connect_store(self.store_url, call_timeout=PATIENCE) as store:
                 return await work(store)
 
         with ThreadPoolExecutor(1) as pool:  # a test may have a loop of its own in its thread
@@ -222,7 +224,7 @@ class Gateway:
 
     def new_key(
         self, *, account: str | None = None, models: frozenset[str] | None = None, expires_ms: int | None = None,
-        **overrides: int | str,
+        plan: str | None = None, **overrides: int | str,
     ) -> Key:  # fmt: skip
         """A key of an account that nobody has used, with limits of its own; or one more key of an account."""
         name = account or f"account_{next(_names)}"
@@ -234,7 +236,7 @@ class Gateway:
         async def work(store: StoreConnection) -> None:
             keys = RedisKeys(store)
             if account is None:
-                assert await keys.create_account(Account(name, None, disabled=False, version=1, created_ms=now_ms,
+                assert await keys.create_account(Account(name, plan, disabled=False, version=1, created_ms=now_ms,
                                                          overrides=overrides))  # fmt: skip
             await keys.create_key(record, digest_of_key(secret))
 

@@ -1,4 +1,6 @@
-"""A store that is killed, or that answers no more: nothing is admitted, nothing is lost, and it needs nobody's help."""
+"""A store that is killed, or that answers no more, where the operator chose to refuse requests meanwhile: nothing is
+admitted, nothing is lost, and it needs nobody's help.
+"""
 
 import os
 import signal
@@ -13,7 +15,7 @@ from raw_client import request_bytes
 
 @pytest.fixture(scope="module")
 def bereft(make_gateway: Callable[..., Gateway]) -> Iterator[Gateway]:
-    gateway = make_gateway()
+    gateway = make_gateway(more="on_store_outage: refuse\n")
     gateway.start()
     yield gateway
     assert gateway.stop() == 0

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.accounts import Identity
 from proxy.errors import ErrorType, Fault, Refusal, StoreUnavailable
+from proxy.holds import hold_for
 from proxy.limits import (
     AccountChanged,
     Admission,
@@ -19,10 +20,9 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.pricing import nano_usd_ceil
-from proxy.steps.admit import ATTEMPTS, NotAdmitted, admit, hold_for
+from proxy.steps.admit import ATTEMPTS, NotAdmitted, admit
 from proxy.wire.headers import fault_lines
-from specimens import account, call, identity, model
+from specimens import account, call, identity
 
 DEFAULT_HOLD = 1024
 REMAINING = Remaining(requests_limit=600, requests=599, tokens_limit=1000, tokens=1)
@@ -52,7 +52,7 @@ class Store:
 
 
 async def admitted(store: Store, limits=lambda _: LIMITS, who: Identity | None = None):
-    return await admit(call(), who or identity(), store, limits, default_hold=DEFAULT_HOLD)
+    return await admit(call(), who or identity(), store, limits, typical=DEFAULT_HOLD)
 
 
 async def not_admitted(*answers: Admission | Exception, limits: Limits = LIMITS) -> NotAdmitted:
@@ -63,58 +63,6 @@ async def not_admitted(*answers: Admission | Exception, limits: Limits = LIMITS)
 
 def reached(limit: Limit, *, wait: int | None = 12_000, allowed: int = 600, left: int = 0, asked: int = 1):
     return LimitReached(limit, allowed, left, asked, wait, REMAINING)
-
-
-class TestHolds:
-    def test_a_call_that_names_its_maximum_holds_its_prompt_and_that(self):
-        made = call(max_tokens=100)
-        hold = hold_for(made, Limits(), DEFAULT_HOLD)
-        prompt = -(-made.request.prompt_bytes // 4)
-        assert (hold.request_id, hold.tokens) == ("req_1", prompt + 100)
-        assert hold.nusd == nano_usd_ceil(made.model.prices.cost(prompt, 0, 100))
-
-    def test_a_call_that_names_none_holds_the_default(self):
-        made = call()
-        assert hold_for(made, Limits(), DEFAULT_HOLD).tokens == -(-made.request.prompt_bytes // 4) + DEFAULT_HOLD
-
-    @pytest.mark.parametrize("fields", [{"max_tokens": 100}, {"max_completion_tokens": 100}])
-    def test_either_name_of_the_maximum_counts_and_each_choice_again(self, fields):
-        one, three = call(**fields), call(n=3, **fields)
-        prompt = -(-one.request.prompt_bytes // 4)
-        assert hold_for(one, Limits(), DEFAULT_HOLD).tokens == prompt + 100
-        assert hold_for(three, Limits(), DEFAULT_HOLD).tokens == prompt + 300
-
-    def test_each_choice_holds_the_default_again(self):
-        made = call(n=3)
-        assert hold_for(made, Limits(), 10).tokens == -(-made.request.prompt_bytes // 4) + 30
-
-    def test_the_models_own_bytes_per_token_count(self):
-        made = call(model(estimate_bytes_per_token=(2, 1)), max_tokens=1)
-        assert hold_for(made, Limits(), DEFAULT_HOLD).tokens == -(-made.request.prompt_bytes // 2) + 1
-
-    def test_a_default_never_asks_for_more_than_a_minutes_tokens(self):
-        assert hold_for(call(), Limits(tokens_per_minute=500), DEFAULT_HOLD).tokens == 500
-
-    def test_a_prompt_that_fills_the_minute_holds_one_token_of_output(self):
-        made = call()
-        prompt = -(-made.request.prompt_bytes // 4)
-        assert hold_for(made, Limits(tokens_per_minute=1), DEFAULT_HOLD).tokens == prompt + 1
-
-    def test_a_maximum_that_was_named_is_not_made_to_fit_the_minute(self):
-        """It has to be refused with a sentence: a smaller hold would let too much through."""
-        assert hold_for(call(max_tokens=4000), Limits(tokens_per_minute=500), DEFAULT_HOLD).tokens > 4000
-
-    def test_no_number_of_a_client_outgrows_what_the_model_can_do(self):
-        """The store counts in 64 bits: a larger hold would break its sums for the whole account."""
-        made = call(max_tokens=999_999_999_999_999_999, n=128)
-        hold = hold_for(made, Limits(), DEFAULT_HOLD)
-        assert hold.tokens == -(-made.request.prompt_bytes // 4) + 4096 * 128
-        assert hold.nusd < 2**62
-
-    def test_money_is_rounded_up_to_nano_dollars_once(self):
-        hold = hold_for(call(max_tokens=1), Limits(), DEFAULT_HOLD)
-        assert isinstance(hold.nusd, int)
-        assert hold.nusd * 1000 >= call().model.prices.cost(hold.tokens - 1, 0, 1) > (hold.nusd - 1) * 1000
 
 
 class TestAdmitted:

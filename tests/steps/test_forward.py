@@ -12,6 +12,8 @@ import pytest
 
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType
+from proxy.holds import Allowance, watched
+from proxy.limits import Hold, Limit, Limits, OnBudgetEnd
 from proxy.steps import forward as step
 from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forward
 from proxy.translation import Surroundings
@@ -585,6 +587,24 @@ class TestClientsThatLeave:
             assert outcome.source is (UsageSource.UPSTREAM if usage else UsageSource.ESTIMATED)
             assert one.client.answers == []
 
+    async def test_no_more_are_drained_at_once_than_the_provider_may_be_asked_for(self):
+        go = asyncio.Event()
+        scripts = [halting(ROLE, text("Hello"), then=(FINISH, USAGE, DONE), go=go) for _ in range(3)]
+        async with bench(scripts, on_disconnect="drain", max_drains=2) as one:
+            left = []
+            for _ in range(3):
+                one.client = Client()
+                task = one.begin(stream=True)
+                await until(lambda: one.client.data)
+                left.append(await one.leave(task))
+            assert [unread is not None for _, unread in left] == [True, True, False]
+            assert left[2][0].usage.completion == 2
+            go.set()
+            for outcome, unread in left[:2]:
+                drained = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
+                assert drained.source is UsageSource.UPSTREAM
+            assert one.upstreams["one"].drains == 0
+
     async def test_draining_has_an_end(self):
         async with bench(halting(ROLE, text("Hello")), on_disconnect="drain", drain_max=0.02) as one:
             task = one.begin(stream=True)
@@ -649,6 +669,75 @@ class TestClientsThatLeave:
             assert outcome.ending is Ending.CLIENT_GONE
             assert one.servers["two"].connections == 0
             assert one.watch.told == [("one", "client_gone")]
+
+
+class TestLimitsThatEndInTheMiddle:
+    @pytest.mark.parametrize(
+        ("limit", "code"),
+        [(Limit.BUDGET, "insufficient_quota"), (Limit.TOKENS_PER_DAY, "rate_limit_exceeded")],
+    )
+    async def test_the_client_is_told_which_and_what_came_is_owed(self, limit, code):
+        go = asyncio.Event()
+        words = [text("12345678") for _ in range(60)]
+        async with bench(halting(ROLE, *words, then=words, go=go)) as one:
+            made = call(stream=True)
+            hold = Hold("req_1", 110, 10**9)
+            of = watched(made, hold, Limits(budget_nusd=1, on_budget_end=OnBudgetEnd.CUT))
+            allowance = Allowance(hold, of, lambda it, _: it.refused(limit))
+            task = one.loop.create_task(
+                forward(made, one.targets, one.client, LINES, one.upstreams, one.forwarder, allowance)
+            )
+            await until(lambda: one.client.data.count(b"12345678") == 60)
+            go.set()
+            outcome, unread = await asyncio.wait_for(task, WAIT)
+            await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
+            assert (outcome.ending, outcome.source, unread) == (Ending.CUT, UsageSource.ESTIMATED, None)
+            assert 110 <= outcome.usage.prompt + outcome.usage.completion <= 270
+            *_, error, done, rest = one.client.data.split(b"\n\n")
+            told = json.loads(error.removeprefix(b"data: "))
+            assert (done, rest) == (b"data: [DONE]", b"")
+            assert "choices" not in told
+            assert (told["error"]["type"], told["error"]["code"]) == ("rate_limit_error", code)
+            assert one.watch.told == [("one", "cut")]
+
+
+class TestUsageInEveryEvent:
+    def counted(self, words: int) -> bytes:
+        """One word, and the usage up to and with it, as vLLM tells it."""
+        usage = {"prompt_tokens": 12, "completion_tokens": 3 * words, "total_tokens": 12 + 3 * words}
+        return event({"content": "Hello"}, usage=usage)
+
+    @pytest.mark.parametrize(("asks", "sent"), [(True, True), (False, None)])
+    async def test_it_is_asked_for_where_the_provider_offers_it(self, asks, sent):
+        async with bench(STREAM, continuous_usage_stats=asks) as one:
+            await one.run(stream=True)
+            ((_, body),) = one.servers["one"].asked
+            options = json.loads(body)["stream_options"]
+            assert (options["include_usage"], options.get("continuous_usage_stats")) == (True, sent)
+
+    async def test_whoever_leaves_owes_what_the_provider_counted(self):
+        words = [self.counted(number) for number in range(1, 6)]
+        async with bench(halting(ROLE, *words), continuous_usage_stats=True) as one:
+            task = one.begin(stream=True)
+            await until(lambda: one.client.data.count(b"Hello") == 5)
+            outcome, _ = await one.leave(task)
+            assert (outcome.usage.prompt, outcome.usage.completion) == (12, 15)
+            assert outcome.source is UsageSource.UPSTREAM
+            assert b"usage" not in one.client.data.replace(b'"usage":null', b"")
+
+    async def test_what_came_behind_its_last_count_is_added_by_estimate(self):
+        """Some providers count once, at the beginning: that is no way to get the rest for nothing."""
+        async with bench(halting(ROLE, self.counted(1), text("12345678"), text("12345678"))) as one:
+            task = one.begin(stream=True)
+            await until(lambda: one.client.data.count(b"12345678") == 2)
+            outcome, _ = await one.leave(task)
+            assert (outcome.usage.prompt, outcome.usage.completion) == (12, 3 + 4)
+            assert outcome.source is UsageSource.ESTIMATED
+
+    async def test_the_last_count_is_the_bill_of_a_stream_that_ends(self):
+        async with bench(streaming(ROLE, self.counted(1), text("Hello"), FINISH, USAGE, DONE)) as one:
+            outcome, _ = await one.run(stream=True)
+            assert (outcome.usage.completion, outcome.source) == (8, UsageSource.UPSTREAM)
 
 
 class TestStopping:

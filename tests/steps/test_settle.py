@@ -6,10 +6,12 @@ import pytest
 
 from proxy.call import Metered
 from proxy.errors import StoreUnavailable
-from proxy.limits import Hold, Limits, Remaining, Reservation
+from proxy.holds import Allowance
+from proxy.limits import Hold, Limit, Limits, Remaining, Reservation
 from proxy.steps import settle as step
 from proxy.steps.settle import Settler
 from proxy.usage import Usage, UsageSource
+from specimens import call
 from waiting import WAIT, until
 
 LIMITS = Limits(tokens_per_minute=1000)
@@ -20,13 +22,19 @@ class Store:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str, int, int]] = []
+        self.holds: list[tuple[Hold, Hold | None]] = []
         self.replies: list[asyncio.Future[object]] = []
         self.renewed: list[tuple[str, list[str]]] = []
+        self.asked: list[tuple[str, Hold, Hold]] = []
+        self.answer: asyncio.Future[Limit | None] = asyncio.get_running_loop().create_future()
         self.away = False
         self.answers = False
 
-    def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
+    def begin_settle(
+        self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
+    ) -> asyncio.Future[object]:
         assert limits is LIMITS
+        self.holds.append((hold, maybe))
         self.sent.append((account, hold.request_id, tokens, nusd))
         reply = asyncio.get_running_loop().create_future()
         self.replies.append(reply)
@@ -40,6 +48,10 @@ class Store:
         if self.away:
             raise StoreUnavailable("connection refused")
         self.renewed.append((account, [hold.request_id for hold in holds]))
+
+    async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
+        self.asked.append((account, has, wants))
+        return await self.answer
 
 
 class Bench:
@@ -185,6 +197,114 @@ async def test_every_open_reservation_is_renewed_in_one_call_for_each_account():
     assert bench.store.renewed == [("acme", ["req_1", "req_2"]), ("other", ["req_3"])]
 
 
+def growing(bench: Bench, reservation: Reservation) -> Allowance:
+    """A stream that has just used what it held."""
+    limits = Limits(budget_nusd=10**12)
+    allowance = bench.settler.allowance(call(stream=True), reservation, limits)
+    assert allowance is not None
+    allowance.look(Usage(10, 5_000), 0)
+    return allowance
+
+
+def test_nothing_is_watched_where_nothing_is_limited():
+    settler = Settler(None, print)
+    reservation = Reservation(Hold("req_1", 100, 200), "acme", Remaining())
+    assert settler.allowance(call(stream=True), reservation, Limits(requests_per_minute=1)) is None
+
+
+async def test_a_stream_that_passes_its_hold_is_granted_more_and_settled_with_it():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    await turns()
+    ((account, has, wants),) = bench.store.asked
+    assert (account, has) == ("acme", reservation.hold)
+    assert wants.tokens > has.tokens
+    bench.store.answer.set_result(None)
+    await turns()
+    assert allowance.hold == wants
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (wants.tokens, wants.nusd)
+    bench.settle(reservation)
+    assert bench.store.holds == [(wants, None)]
+
+
+async def test_a_stream_that_is_refused_more_keeps_what_it_has():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    bench.store.answer.set_result(Limit.BUDGET)
+    await turns()
+    assert allowance.look(Usage(10, 9_000), 0) is None
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, None)]
+
+
+async def test_a_stream_that_ends_before_it_hears_is_settled_with_both_holds():
+    bench = Bench()
+    reservation = bench.open()
+    growing(bench, reservation)
+    await turns()
+    bench.settle(reservation)
+    bench.store.answer.set_result(None)
+    await turns()
+    wants = bench.store.asked[0][2]
+    assert bench.store.holds == [(reservation.hold, wants)]
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (0, 0)
+
+
+@pytest.mark.parametrize("may_have_run", [False, True])
+async def test_where_the_answer_is_lost_both_holds_are_named_until_it_is_known(may_have_run):
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    await turns()
+    wants = bench.store.asked[0][2]
+    bench.store.answer.set_exception(StoreUnavailable("too slow", may_have_run=may_have_run))
+    await turns()
+    await bench.settler.renew()
+    assert bench.store.renewed == [("acme", ["req_1", "req_1"] if may_have_run else ["req_1"])]
+    bench.store.answer = asyncio.get_running_loop().create_future()
+    assert allowance.look(Usage(10, 50_000), 0) is not None
+    await turns()
+    assert bench.store.asked[1] == ("acme", reservation.hold, wants)
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, wants)]
+
+
+async def test_a_second_question_that_was_never_sent_does_not_make_the_first_forgotten():
+    bench = Bench()
+    reservation = bench.open()
+    allowance = growing(bench, reservation)
+    for may_have_run in (True, False):
+        await turns()
+        bench.store.answer.set_exception(StoreUnavailable("away", may_have_run=may_have_run))
+        await turns()
+        bench.store.answer = asyncio.get_running_loop().create_future()
+        allowance.look(Usage(10, 50_000 if may_have_run else 90_000), 0)
+    bench.settle(reservation)
+    assert bench.store.holds == [(reservation.hold, bench.store.asked[0][2])]
+
+
+async def test_a_stream_that_is_over_asks_for_nothing():
+    bench = Bench()
+    reservation = bench.open()
+    bench.settle(reservation)
+    growing(bench, reservation)
+    await turns()
+    assert bench.store.asked == []
+
+
+async def test_what_is_held_is_known_at_every_moment():
+    bench = Bench()
+    one, two = bench.open("req_1"), bench.open("req_2")
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (200, 400)
+    bench.settle(one)
+    bench.settle(one)
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (100, 200)
+    bench.settle(two)
+    assert (bench.settler.held_tokens, bench.settler.held_nusd) == (0, 0)
+
+
 async def test_a_renewal_that_fails_is_told_and_tried_again_the_next_time():
     bench = Bench()
     bench.open()
@@ -212,6 +332,52 @@ async def test_its_task_sends_again_and_renews_for_ever(monkeypatch):
         task.cancel()
         await asyncio.wait([task])
     assert task.cancelled()
+
+
+async def test_of_a_backlog_some_are_under_way_at_a_time_and_each_that_is_taken_draws_the_next(monkeypatch):
+    monkeypatch.setattr(step, "AT_ONCE", 3)
+    bench = Bench()
+    bench.store.away = True
+    for number in range(7):
+        bench.settle(bench.open(f"req_{number}"))
+    await turns()
+    bench.store.away = False
+    bench.store.sent.clear()
+    bench.store.replies.clear()
+    bench.settler.store_is_back()
+    bench.settler.send_again()
+    assert [sent[1] for sent in bench.store.sent] == ["req_0", "req_1", "req_2"]
+    bench.store.replies[1].set_result(1)
+    await turns()
+    assert len(bench.store.sent) == 4
+    for number in (0, 2, 3, 4, 5, 6):
+        bench.store.replies[number].set_result(1)
+        await turns()
+    assert sorted(sent[1] for sent in bench.store.sent) == [f"req_{number}" for number in range(7)]
+    assert bench.settler.unsettled == 0
+
+
+async def test_new_settlements_do_not_wait_behind_a_backlog(monkeypatch):
+    monkeypatch.setattr(step, "AT_ONCE", 1)
+    bench = Bench()
+    for number in range(4):
+        bench.settle(bench.open(f"req_{number}"))
+    assert len(bench.store.sent) == 4
+
+
+async def test_leases_are_renewed_soon_after_the_store_is_back(monkeypatch):
+    monkeypatch.setattr(step, "RETRY_SECONDS", 0.001)
+    bench = Bench()
+    bench.open()
+    task = asyncio.get_running_loop().create_task(bench.settler.run())
+    try:
+        await asyncio.sleep(0)
+        assert bench.store.renewed == []
+        bench.settler.store_is_back()
+        await until(lambda: bench.store.renewed == [("acme", ["req_1"])])
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 async def test_a_flush_waits_until_all_is_settled_and_leaves_what_is_open_alone():

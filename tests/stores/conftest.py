@@ -1,14 +1,19 @@
 """One account with one key in a real store, and a look at what the store has written down."""
 
+import hashlib
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 import pytest
 
 from proxy.accounts import Account, ApiKey, Identity, digest_of_key, shard_of
 from proxy.limits import Admission, Hold, Limits
+from proxy.stores import limits as store_limits
 from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.scripts import Script, load_script
 
 DIGEST = digest_of_key("the key of acme")
 
@@ -64,12 +69,50 @@ class Desk:
         return pairs, await call("ZRANGE", self.name("lease"), 0, -1, "WITHSCORES")
 
 
+class TimedDesk(Desk):
+    """A desk whose scripts take the time from the test."""
+
+    async def set_time(self, moment: datetime) -> None:
+        seconds, micros = divmod((moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1), 10**6)
+        await self.connection.call("MSET", "clock:seconds", str(seconds), "clock:micros", str(micros))
+
+    async def time(self) -> datetime:
+        seconds, micros = await self.connection.call("MGET", "clock:seconds", "clock:micros")
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(seconds), microseconds=int(micros))
+
+    async def pass_by(self, milliseconds: float) -> None:
+        await self.set_time(await self.time() + timedelta(milliseconds=milliseconds))
+
+
+def load_timed_script(name: str) -> Script:
+    """A script that reads the clock of the test where it would ask the server for the time."""
+    text = load_script(name).text
+    assert text.count("redis.call('TIME')") == 1
+    text = text.replace("redis.call('TIME')", "redis.call('MGET', 'clock:seconds', 'clock:micros')")
+    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@pytest.fixture
+async def timed_desk(store: StoreConnection, monkeypatch: pytest.MonkeyPatch) -> TimedDesk:
+    monkeypatch.setattr(store_limits, "load_script", load_timed_script)
+    desk = await make_desk(store, TimedDesk)
+    await desk.set_time(datetime(2026, 11, 23, 10, 30, tzinfo=UTC))
+    return desk
+
+
 @pytest.fixture
 async def desk(store: StoreConnection) -> Desk:
+    return await make_desk(store, Desk)
+
+
+_DeskT = TypeVar("_DeskT", bound=Desk)
+
+
+async def make_desk(store: StoreConnection, kind: type[_DeskT]) -> _DeskT:
     keys = RedisKeys(store)
     assert await keys.create_account(Account("acme", plan=None, disabled=False, version=1, created_ms=1))
     key = ApiKey("key_1", "acme", name="first", hint="sk-aion-acme-…abcd", created_ms=1)
     await keys.create_key(key, DIGEST)
     identity = await keys.identify("acme", DIGEST)
     assert identity is not None
-    return Desk(store, RedisLimits(store), keys, identity)
+    return kind(store, RedisLimits(store), keys, identity)

@@ -15,7 +15,7 @@ from proxy.stores.scripts import load_script
 NOW = 1_795_000_000_000_000
 WINDOW = 60_000_000
 SCRIPTS = sorted(path.name.removesuffix(".lua") for path in (files("proxy.stores") / "lua").iterdir())
-SHARED = ("calendar", "leases", "rates")
+SHARED = ("calendar", "leases", "rates", "used")
 
 # The functions under test are pure: an example leaves nothing behind in the server.
 examples = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -160,7 +160,7 @@ def test_includes_are_put_in():
     assert "-- include:" not in load_script("admit").text
 
 
-@pytest.mark.parametrize("name", ["settle", "renew", "use", "probe"])
+@pytest.mark.parametrize("name", ["settle", "renew", "use", "top_up", "probe"])
 def test_what_must_go_on_when_memory_is_full_says_so(name):
     assert load_script(name).text.startswith("#!lua flags=allow-oom\n")
 

@@ -120,16 +120,27 @@ async def test_a_request_settled_when_its_lease_has_run_out_unnoticed_is_charged
     assert (use.spent_nusd, use.held_nusd, use.in_flight) == (200, 0, 0)
 
 
-async def test_many_leases_that_ran_out_are_freed_a_hundred_at_a_time(desk):
-    holds = [Hold(f"req_{number}", 1, 1) for number in range(250)]
+@pytest.mark.parametrize("number", [99, 100, 101, 250])
+async def test_however_many_leases_ran_out_all_are_freed_at_once(desk, number):
+    """A script frees a hundred, so that it stays short; whoever asks goes on asking."""
+    await many_that_ran_out(desk, number)
+
+    assert (await desk.limits.use("acme", Limits())).in_flight == 0
+    assert (await desk.counter("held_tokens"), await desk.counter("held_nusd")) == (0, 0)
+
+
+async def test_an_account_full_of_leases_that_ran_out_admits_at_once(desk):
+    await many_that_ran_out(desk, 350)
+    full = Limits(concurrent_requests=1, tokens_per_day=1, budget_nusd=1)
+
+    assert isinstance(await desk.admit(full, "req_new", tokens=1, nusd=1), Reservation)
+    assert await desk.leases() == [b"req_new 1 1"]
+
+
+async def many_that_ran_out(desk, number):
+    holds = [Hold(f"req_{number}", 1, 1) for number in range(number)]
     await asyncio.gather(*[desk.limits.admit(desk.identity, Limits(), hold) for hold in holds])
-    for hold in holds:
-        await desk.run_out(hold)
-
-    left = [(await desk.limits.use("acme", Limits())).in_flight for _ in range(3)]
-
-    assert left == [150, 50, 0]
-    assert await desk.counter("held_tokens") == 0
+    await asyncio.gather(*[desk.run_out(hold) for hold in holds])
 
 
 async def test_what_remembers_late_requests_is_forgotten_after_a_day(desk):

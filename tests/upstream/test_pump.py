@@ -576,3 +576,106 @@ async def test_an_event_that_is_too_large_is_a_bad_answer(monkeypatch):
     bench.pump.body(event({"content": "x" * 200})[:-2])
     assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
     assert [error.kind for error in bench.failures] == ["upstream_bad_response"]
+
+
+class Gauge:
+    """Says at each look what it was given, then the last of it again."""
+
+    def __init__(self, *says: int | None) -> None:
+        self.says = list(says)
+        self.looks: list[tuple[object, int]] = []
+
+    def look(self, told, output_bytes, /):
+        self.looks.append((told, output_bytes))
+        return self.says.pop(0) if len(self.says) > 1 else self.says[0]
+
+    def on_news(self, look_again, /) -> None:
+        self.tell = look_again
+
+
+def watched(*says: int | None, slow: bool = False) -> tuple[Bench, Gauge]:
+    bench, gauge = Bench(slow=slow), Gauge(*says)
+    bench.pump.watch(gauge)
+    return bench, gauge
+
+
+class TestGauge:
+    async def test_it_is_looked_at_from_the_first_output_on_as_often_as_it_says(self):
+        bench, gauge = watched(len(text("1234")) + 1)
+        bench.begun()
+        for _ in range(6):
+            bench.pump.body(text("1234"))
+        assert gauge.looks == [(None, 5), (None, 13), (None, 21), (None, 29)]
+
+    async def test_where_it_says_so_the_stream_ends_with_an_error_and_the_provider_is_let_go(self):
+        bench, _ = watched(1, None)
+        bench.begun()
+        bench.pump.body(text("the last"))
+        assert bench.pump.done.result() is Ending.CUT
+        assert [error.kind for error in bench.failures] == ["limit_reached"]
+        assert bench.client.data.endswith(text("the last") + b"data: ERROR\n\n" + DONE)
+        assert bench.client.finished == 1
+        assert bench.connection.told == ["abort"]
+        assert bench.pump.stream.usage()[0].completion == 4
+
+    async def test_once_all_is_said_it_has_nothing_more_to_say(self):
+        bench, gauge = watched(1)
+        bench.begun()
+        looks = len(gauge.looks)
+        for piece in (FINISH, USAGE, DONE):
+            bench.pump.body(piece)
+        assert len(gauge.looks) == looks
+        assert bench.pump.done.result() is Ending.COMPLETE
+
+    async def test_while_it_waits_nothing_more_is_taken_and_nobody_counts_as_silent(self):
+        bench, gauge = watched(0, 1)
+        bench.begun()
+        assert bench.connection.told == ["pause"]
+        bench.tick(IDLE + 1)
+        assert not bench.pump.done.done()
+        gauge.tell()
+        assert bench.connection.told == ["pause", "resume"]
+        bench.tick(IDLE - 1)
+        assert not bench.pump.done.done()
+        bench.tick(2)
+        assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
+
+    async def test_its_news_may_be_the_end(self):
+        bench, gauge = watched(0, None)
+        bench.begun()
+        gauge.tell()
+        assert bench.pump.done.result() is Ending.CUT
+        gauge.tell()
+        assert len(gauge.looks) == 2
+
+    @pytest.mark.parametrize("first", ["gauge", "client"])
+    async def test_a_provider_waits_as_long_as_gauge_or_client_do(self, first):
+        bench, gauge = watched(0, 1, slow=True)
+        bench.begun()
+        assert bench.connection.told == ["pause"]
+        (gauge.tell if first == "gauge" else bench.client.resume)()
+        assert bench.connection.told == ["pause"]
+        (bench.client.resume if first == "gauge" else gauge.tell)()
+        assert bench.connection.told == ["pause", "resume"]
+
+    async def test_a_connection_whose_last_piece_was_waited_for_serves_others_again(self):
+        bench, gauge = watched(0, 0)
+        bench.begun()
+        bench.pump.body(FINISH + USAGE + DONE)
+        assert bench.pump.done.result() is Ending.COMPLETE
+        assert bench.connection.told == ["pause", "let_finish", "resume"]
+        gauge.tell()
+        assert bench.connection.told == ["pause", "let_finish", "resume"]
+
+    async def test_it_watches_a_stream_whose_client_has_left_too(self):
+        bench, gauge = watched(1, None)
+        bench.pump.head(*OK)
+        bench.pump.body(ROLE)
+        bench.pump.done.cancel()
+        bench.pump.leave()
+        bench.pump.body(text("one"))
+        bench.pump.body(text("two"))
+        assert len(gauge.looks) == 2
+        assert bench.connection.told == ["abort"]
+        with pytest.raises(UpstreamError):
+            await bench.pump.done

@@ -11,10 +11,12 @@
 --                    month_nusd                 difference, and the same for the month
 --            KEYS[3] leases, KEYS[4] late: sorted sets, see leases.lua
 -- Arguments  1 request id  2 its lease "<id> <tokens> <nUSD>"  3 tokens held  4 nUSD held  5 account version  6 lease, ms
---            limits, empty if there is none: 7 requests/min  8 tokens/min  9 concurrent  10 tokens/day  11 budget, nUSD
---            12 the budget's period: day, month, total
--- Reply      {id, 0, requests left, reset ms, tokens left, reset ms}                                       admitted
---            {id, 1, the same four, limit, left, wait ms (-1: waiting will not help)}                       limit reached
+--            limits, empty if there is none: 7 requests/min  8 tokens/min  9 concurrent  10 tokens/day
+--            11 budget of the day, nUSD  12 of the month  13 in total
+-- Reply      {id, 0, requests left, reset ms, tokens left, reset ms, and what the hold leaves of the day's tokens and, in nUSD,
+--             of the scarcest budget (-1: no such limit); without these two if it was admitted before}       admitted
+--            {id, 1, the same four, limit, left, wait ms (-1: waiting will not help), period (of a budget, else empty),
+--             1 if more leases may have run out than could be freed at once: ask again}                     limit reached
 --            {id, 2, 'unknown' | 'revoked' | 'expired' | 'disabled'}                                        key refused
 --            {id, 3, name, plan, disabled, version, created, overrides}                                     another version
 -- Atomic     nothing is taken before every limit has agreed. What is written besides: leases that ran out are freed, and what a
@@ -27,17 +29,15 @@
 -- include: rates
 -- include: calendar
 -- include: leases
+-- include: used
 local id, lease = ARGV[1], ARGV[2]
 local tokens, lease_ms = tonumber(ARGV[3]), tonumber(ARGV[6])
 local per_minute, tokens_per_minute = tonumber(ARGV[7]), tonumber(ARGV[8])
-local concurrent, per_day, budget = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local concurrent, per_day = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
-local function number(text)
-  return tonumber(text or '') or 0
-end
 
 local key = redis.call('HMGET', KEYS[1], 'key_id', 'revoked', 'expires', 'last_used')
 local account = redis.call('HMGET', KEYS[2], 'version', 'disabled', 'requests_tat', 'tokens_tat', 'held_tokens', 'held_nusd',
@@ -54,7 +54,8 @@ elseif account[1] ~= ARGV[5] then
   return {id, 3, unpack(redis.call('HMGET', KEYS[2], 'name', 'plan', 'disabled', 'version', 'created', 'overrides'))}
 end
 
-if free_expired(KEYS[2], KEYS[3], KEYS[4], now_ms) then
+local freed = free_expired(KEYS[2], KEYS[3], KEYS[4], now_ms)
+if freed > 0 then
   account[5], account[6] = unpack(redis.call('HMGET', KEYS[2], 'held_tokens', 'held_nusd'))
 end
 local requests_tat, tokens_tat, held_tokens = number(account[3]), number(account[4]), number(account[5])
@@ -70,10 +71,10 @@ local function reply(code, ...)
 end
 
 -- Of the limits that refuse, the one with the longest wait is told: waiting for another would only lead to this one.
-local limit, left, wait
-local function refuse(which, what_is_left, how_long)
+local limit, left, wait, of_period
+local function refuse(which, what_is_left, how_long, period)
   if not limit or how_long > wait then
-    limit, left, wait = which, math.max(what_is_left, 0), how_long
+    limit, left, wait, of_period = which, math.max(what_is_left, 0), how_long, period or ''
   end
 end
 
@@ -107,30 +108,31 @@ end
 
 -- An exact ceiling: what was used, what is held, and this hold. Where only holds of others are in the way, a second may do;
 -- where it is what was used, only the next period will; and a hold that is larger than all of it never passes.
-local function ceiling(which, allowed, used, held, asked, period)
-  if used + held + asked <= allowed then
-    return
+local function ceiling(which, allowed, spent, held, asked, period)
+  if spent + held + asked <= allowed then
+    return allowed - spent - held - asked
   end
   local how_long = math.huge
   if asked <= allowed then
-    how_long = used + asked <= allowed and 1000 or period_ends(period, now_ms) - now_ms
+    how_long = spent + asked <= allowed and 1000 or period_ends(period, now_ms) - now_ms
   end
-  refuse(which, allowed - used - held, how_long)
+  refuse(which, allowed - spent - held, how_long, which == 'budget' and period)
 end
-local today = number(account[7]) == day_of(now_ms)
+local tokens_today, today, this_month, ever = used(now_ms, unpack(account, 7))
+local day_left, budget_left
 if per_day then
-  local used = today and number(account[9]) - number(account[10]) or 0
-  ceiling('tokens_per_day', per_day, used, held_tokens, tokens, 'day')
+  day_left = ceiling('tokens_per_day', per_day, tokens_today, held_tokens, tokens, 'day')
 end
-if budget then
-  local spent, period = number(account[11]), ARGV[12]
-  if period == 'day' then
-    spent = today and spent - number(account[12]) or 0
-  elseif period == 'month' then
-    spent = (today or number(account[8]) == month_of(now_ms)) and spent - number(account[13]) or 0
+local held_nusd, nusd = number(account[6]), tonumber(ARGV[4])
+local function budget(allowed, spent, period)
+  if allowed ~= '' then
+    local left_of_it = ceiling('budget', tonumber(allowed), spent, held_nusd, nusd, period)
+    budget_left = math.min(left_of_it or -1, budget_left or math.huge)
   end
-  ceiling('budget', budget, spent, number(account[6]), tonumber(ARGV[4]), period)
 end
+budget(ARGV[11], today, 'day')
+budget(ARGV[12], this_month, 'month')
+budget(ARGV[13], ever, 'total')
 
 if limit then
   if redis.call('ZSCORE', KEYS[3], lease) then
@@ -141,7 +143,7 @@ if limit then
   for _, member in ipairs(astray) do
     redis.call('ZADD', KEYS[3], now_ms + lease_ms, member)
   end
-  return reply(1, limit, left, wait == math.huge and -1 or wait)
+  return reply(1, limit, left, wait == math.huge and -1 or wait, of_period, freed == AT_ONCE and 1 or 0)
 end
 if redis.call('ZADD', KEYS[3], 'NX', now_ms + lease_ms, lease) == 0 then
   return reply(0)
@@ -153,4 +155,4 @@ add(KEYS[2], 'held_nusd', ARGV[4])
 if now_ms - number(key[4]) >= 60000 then
   redis.call('HSET', KEYS[1], 'last_used', now_ms)
 end
-return reply(0)
+return reply(0, day_left or -1, budget_left or -1)

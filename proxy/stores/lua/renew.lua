@@ -12,16 +12,9 @@ local time = redis.call('TIME')
 local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])
 local held = 0
 for i = 3, #ARGV do
-  local lease = ARGV[i]
-  if redis.call('ZSCORE', KEYS[2], lease) then
+  if is_there(KEYS[1], KEYS[2], KEYS[3], ARGV[i], until_ms) then
     held = held + 1
-    redis.call('ZADD', KEYS[2], until_ms, lease)
-  elseif redis.call('ZREM', KEYS[3], lease) == 1 then
-    held = held + 1
-    redis.call('ZADD', KEYS[2], until_ms, lease)
-    local tokens, nusd = amounts(lease)
-    add(KEYS[1], 'held_tokens', tokens)
-    add(KEYS[1], 'held_nusd', nusd)
+    redis.call('ZADD', KEYS[2], until_ms, ARGV[i])
   end
 end
 return {ARGV[1], held}

@@ -2,9 +2,10 @@
 -- Tells how much of its limits an account has used.
 --
 -- State      KEYS[1] account, hash: the counters that admit.lua describes. KEYS[2] leases, KEYS[3] late: see leases.lua
--- Arguments  1 account  2 requests/min, empty if not limited  3 tokens/min, empty if not limited  4 period: day, month, total
+-- Arguments  1 account  2 requests/min, empty if not limited  3 tokens/min, empty if not limited
 -- Reply      {account, now ms, requests left, reset ms, tokens left, reset ms, in flight, tokens used today, tokens held,
---             the day's end ms, nUSD settled ever, nUSD when the period began, nUSD held, the period's end ms (-1: none)}
+--             nUSD held, nUSD settled ever, nUSD when the day began, nUSD when the month began, the day's end ms, the month's,
+--             1 if more leases may have run out than could be freed at once: ask again}
 -- Atomic     writes nothing but freed leases.
 -- Money      is handed out as the text that is stored: a Lua number would lose digits.
 
@@ -14,7 +15,7 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now / 1000)
-free_expired(KEYS[1], KEYS[2], KEYS[3], now_ms)
+local freed = free_expired(KEYS[1], KEYS[2], KEYS[3], now_ms)
 local account = redis.call('HMGET', KEYS[1], 'requests_tat', 'tokens_tat', 'held_tokens', 'held_nusd',
   'day', 'month', 'total_tokens', 'day_tokens', 'total_nusd', 'day_nusd', 'month_nusd')
 for i = 1, 11 do
@@ -31,13 +32,7 @@ end
 
 local today = tonumber(account[5]) == day_of(now_ms)
 local this_month = tonumber(account[6]) == month_of(now_ms)
-local used_today = today and tonumber(account[7]) - tonumber(account[8]) or 0
-local began, ends = '0', period_ends(ARGV[4], now_ms)
-if ARGV[4] == 'day' then
-  began = today and account[10] or account[9]
-elseif ARGV[4] == 'month' then
-  began = this_month and account[11] or account[9]
-end
 return {ARGV[1], now_ms, requests_left, requests_reset, tokens_left, tokens_reset, redis.call('ZCARD', KEYS[2]),
-  used_today, tonumber(account[3]), period_ends('day', now_ms), account[9], began, account[4],
-  ends == math.huge and -1 or ends}
+  today and tonumber(account[7]) - tonumber(account[8]) or 0, tonumber(account[3]), account[4], account[9],
+  today and account[10] or account[9], this_month and account[11] or account[9],
+  period_ends('day', now_ms), period_ends('month', now_ms), freed == AT_ONCE and 1 or 0}

@@ -1,0 +1,16 @@
+-- What an account has used, of the fields that `HMGET` told: totals that only grow, and where they stood when the last day and
+-- the last month began in which something was settled. In a new period nothing is used, even before it is written down.
+local function number(text)
+  return tonumber(text or '') or 0
+end
+
+-- Results: tokens used today; nUSD spent today, this month, ever. Of money only to compare it: these are Lua numbers.
+local function used(now_ms, day, month, total_tokens, day_tokens, total_nusd, day_nusd, month_nusd)
+  local today = number(day) == day_of(now_ms)
+  local this_month = today or number(month) == month_of(now_ms)
+  local spent = number(total_nusd)
+  return today and number(total_tokens) - number(day_tokens) or 0,
+    today and spent - number(day_nusd) or 0,
+    this_month and spent - number(month_nusd) or 0,
+    spent
+end
