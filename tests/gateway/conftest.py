@@ -23,6 +23,7 @@ providers:
             headers: {{X-Operator: our-header}}}}
   quick: {{base_url: "{quick}", first_byte_timeout: 400ms, idle_timeout: 400ms}}
   drain: {{base_url: "{drain}", on_disconnect: drain}}
+  counting: {{base_url: "{counting}", continuous_usage_stats: true}}
   down: {{base_url: "http://127.0.0.1:{closed}/v1"}}
   dialect: {{base_url: "{dialect}", max_tokens_param: max_completion_tokens, developer_role: system,
              drop_params: [top_k], extra_body: {{safe_mode: true}}, strip_fields: [vendor]}}
@@ -46,6 +47,7 @@ MODELS = {
     "test/renamed": [("main", "name-upstream")],
     "quick": [("quick", "quick")],
     "drained": [("drain", "drained")],
+    "counted": [("counting", "counted")],
     "down": [("down", "down")],
     "dialect": [("dialect", "dialect")],
     "second": [("second", "second")],
@@ -98,7 +100,7 @@ def make_gateway(
         closed.bind(("127.0.0.1", 0))  # and never listened on: connecting to it is refused
 
         def make(folder: Path | None = None, more: str = "") -> Gateway:
-            names = ("main", "second", "quick", "drain", "dialect", "native", "tagged")
+            names = ("main", "second", "quick", "drain", "counting", "dialect", "native", "tagged")
             urls = {name: all_providers.url(name) for name in names}
             config = CONFIG.format(closed=closed.getsockname()[1], **urls) + more
             keys = {"MAIN_PROVIDER_KEY": MAIN_KEY, "SECOND_PROVIDER_KEY": SECOND_KEY}

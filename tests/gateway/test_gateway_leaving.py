@@ -6,7 +6,7 @@ import time
 
 import pytest
 from gateway_process import eventually
-from provider_scripts import completion, finish, role, usage, usage_chunk, word
+from provider_scripts import chunk, completion, finish, role, usage, usage_chunk, word
 from raw_client import chat, request_bytes
 from scripted_provider import DONE
 
@@ -31,7 +31,7 @@ class Leaving:
     def __call__(self, exchange) -> None:
         if self._stream:
             exchange.start_stream()
-            for piece in self._pieces:
+            for piece in filter(None, self._pieces):
                 exchange.chunk(piece)
         exchange.wait_gone()
         self.gone.set()
@@ -72,6 +72,87 @@ def test_one_that_leaves_in_the_middle_is_charged_what_was_produced(gateway, pro
     assert (line["ending"], line["status"], line["usage_source"]) == ("client_gone", 200, "estimated")
     assert (line["prompt_tokens"], line["completion_tokens"]) == (5, 2 * words)
     assert key.settled().spent_nusd == 5 * 800 + 2 * words * 1600
+
+
+EVENTS = 6
+"""Events of the streams that clients leave after each of them: the role, five words; then finish, usage and the end."""
+
+
+def said_after(events: int, model: str, *, counted: bool = False) -> bytes:
+    """So many events, with the usage so far in each if the provider counts."""
+    told = [{"usage": usage(100, 7 * number)} if counted else {} for number in range(events)]
+    deltas = [{"role": "assistant", "content": ""}, *[{"content": "12345678"}] * (events - 1)][:events]
+    return b"".join(chunk(delta, model=model, **more) for delta, more in zip(deltas, told, strict=True))
+
+
+@pytest.mark.parametrize("events", range(EVENTS + 1))
+def test_whenever_one_leaves_the_provider_is_let_go_and_what_was_produced_is_charged(gateway, provider, key, events):
+    script = Leaving(said_after(events, "same"))
+    provider.on("main", script)
+    with gateway.client() as client:
+        client.send(chat(key.secret, stream=True))
+        provider.wait_asked()
+        if events > 1:
+            read_words(client, events - 1)
+    assert script.is_let_go()
+    line = gateway.only_line_of(key)
+    words = max(0, events - 1)
+    assert (line["ending"], line["prompt_tokens"], line["completion_tokens"]) == ("client_gone", 5, 2 * words)
+    use = key.settled()
+    assert (use.spent_nusd, use.held_nusd) == (5 * 800 + 2 * words * 1600, 0)
+
+
+@pytest.mark.parametrize("events", range(2, EVENTS + 1))
+def test_whenever_one_leaves_a_provider_that_counts_is_paid_what_it_counted(gateway, provider, key, events):
+    script = Leaving(said_after(events, "counted", counted=True))
+    provider.on("counting", script)
+    with gateway.client() as client:
+        client.send(chat(key.secret, "counted", stream=True))
+        assert b"usage" not in read_words(client, events - 1)
+    assert script.is_let_go()
+    assert provider.only().json["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
+    line = gateway.only_line_of(key)
+    assert (line["usage_source"], line["prompt_tokens"], line["completion_tokens"]) == (
+        "upstream",
+        100,
+        7 * (events - 1),
+    )
+    assert key.settled().spent_nusd == 100 * 800 + 7 * (events - 1) * 1600
+
+
+@pytest.mark.parametrize("events", range(EVENTS + 1))
+def test_whenever_one_leaves_a_provider_that_is_drained_is_paid_what_it_says_in_the_end(gateway, provider, key, events):
+    go = threading.Event()
+
+    def script(exchange):
+        exchange.start_stream()
+        whole = said_after(EVENTS, "drained")
+        begun = said_after(events, "drained")
+        if begun:
+            exchange.chunk(begun)
+        exchange.wait(go)
+        exchange.chunk(whole[len(begun) :] + finish(model="drained") + usage_chunk(usage(30, 20), "drained") + DONE)
+        exchange.end_stream()
+
+    provider.on("drain", script)
+    with gateway.client() as client:
+        client.send(chat(key.secret, "drained", stream=True))
+        provider.wait_asked()
+        if events > 1:
+            read_words(client, events - 1)
+    go.set()
+    line = gateway.only_line_of(key)
+    assert (line["usage_source"], line["prompt_tokens"], line["completion_tokens"]) == ("upstream", 30, 20)
+    assert key.settled().spent_nusd == 30 * 800 + 20 * 1600
+
+
+def read_words(client, words: int) -> bytes:
+    """Read a stream until so many words have come."""
+    client.head()
+    body = b""
+    while body.count(b"12345678") < words:
+        body += client.part()
+    return body
 
 
 def test_one_that_leaves_while_the_provider_is_silent_is_noticed_at_once(gateway, provider, key):
