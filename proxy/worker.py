@@ -150,12 +150,13 @@ class Worker:
 
     async def _obey(self, commands: asyncio.StreamReader) -> None:
         """Do what the supervisor says, until it says no more."""
-        while line := await commands.readline():
-            message = read_to_worker(line)
-            if isinstance(message, Reload):
-                self._reload(message)
-            elif isinstance(message, Stop):
-                self.stop(message.grace)
+        with contextlib.suppress(ConnectionError):  # it died with words of ours unread
+            while line := await commands.readline():
+                message = read_to_worker(line)
+                if isinstance(message, Reload):
+                    self._reload(message)
+                elif isinstance(message, Stop):
+                    self.stop(message.grace)
         signal.alarm(_LAST_RESORT)  # nobody is left to end us if something hangs
         self.stop(ORPHAN_GRACE)
 
