@@ -13,7 +13,7 @@ from msgspec import Struct
 MARK: Final = b"\xc1\xfe"
 """Begins every frame. Neither byte can occur in text, so that nothing a client or a provider says looks like one."""
 LONGEST: Final = 256 * 1024
-"""Bytes that a record may have; a length beyond it is no length."""
+"""Bytes that a record may have: no frame is waited for longer than this."""
 _HEAD: Final = Layout("<2sII")
 _LENGTH: Final = Layout("<I")
 HEAD_BYTES: Final = _HEAD.size
@@ -76,7 +76,7 @@ def _payload(data: bytes, at: int) -> bytes | None:
     if begin > len(data) or not data.startswith(MARK, at):
         return None
     _, size, checksum = _HEAD.unpack_from(data, at)
-    if size > LONGEST or begin + size > len(data):
+    if begin + size > len(data):
         return None
     payload = data[begin : begin + size]
     return payload if _checksum(size, payload) == checksum else None

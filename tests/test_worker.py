@@ -160,6 +160,17 @@ async def test_a_request_on_a_connection_that_was_accepted_is_still_served_and_e
     await bench.ended()
 
 
+async def test_left_by_a_supervisor_that_had_not_heard_its_last_words_it_ends(bench, monkeypatch):
+    monkeypatch.setattr("proxy.worker._LAST_RESORT", 60)
+    await ready(bench)
+    bench.orders.transport.pause_reading()  # as a supervisor that is killed: what it was told stays unread
+    for _ in range(3):
+        bench.worker._tell()
+        await asyncio.sleep(0)
+    bench.orders.transport.abort()
+    await bench.ended()
+
+
 async def test_left_by_its_supervisor_it_ends(bench, monkeypatch):
     monkeypatch.setattr("proxy.worker.ORPHAN_GRACE", 0.0)
     await ready(bench)

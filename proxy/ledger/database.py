@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
-from proxy.ledger.migrations import NewerLedger, migrate
+from proxy.ledger.migrations import NewerLedger, is_current, migrate
 from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_account, usage_hourly
 from proxy.pricing import nano_usd_ceil
 from proxy.usage import UsageSource
@@ -75,8 +75,11 @@ class Ledger:
         except OSError as error:
             raise LedgerUnavailable(f"{data_dir / FILE} cannot be made: {error.strerror}") from None
         try:
-            with ledger.writing() as connection:
-                migrate(connection)
+            with ledger.reading() as connection:
+                current = is_current(connection)
+            if not current:
+                with ledger.writing() as connection:
+                    migrate(connection)
         except NewerLedger:
             ledger.close()
             raise

@@ -21,18 +21,21 @@ class Follower:
         self.folder = folder
         self.ended = False
         """Everything that its dead writer left was read."""
+        self.damage = 0
+        """Places that could not be read, in what was read last."""
         self._replay = Replay()
         self._number = min(folder.numbers(), default=1)
         self._at = 0
-        self._damage = 0
-        self._passed: list[tuple[int, int]] = []
-        """Segments that were read to their end, and how much of each could not be read."""
+        self._damaged = False
+        self._passed: list[tuple[int, bool]] = []
+        """Segments that were read to their end, and whether anything in them could not be read."""
 
     def read(self, rows: list[UsageRecord], *, final: bool) -> bool:
         """Read on, and add the rows that are certain now; False if there is nothing more at the moment.
 
         `final`: its writer has died, so that what is incomplete remains so.
         """
+        self.damage = 0
         if self.ended:
             return False
         following = self._following()  # looked up before the file is read: the writer leaves one for good when it is
@@ -47,42 +50,38 @@ class Follower:
             data, whole = b"", True
         found = scan(data, final=whole and (final or not last))
         self._at += found.consumed
-        self._damage += bool(found.skipped)
+        self.damage += bool(found.skipped)
         for payload in found.payloads:
             record = decode(payload)
             if record is None:
-                self._damage += 1
+                self.damage += 1
             else:
                 rows += self._replay.take(record)
+        self._damaged |= self.damage > 0
         if not whole:
             return True
         if following is not None:
-            self._passed.append((self._number, self._damage))
-            self._number, self._at, self._damage = following, 0, 0
+            self._passed.append((self._number, self._damaged))
+            self._number, self._at, self._damaged = following, 0, False
             return True
         if final:
             rows += self._replay.lost()
-            self._passed.append((self._number, self._damage))
+            self._passed.append((self._number, self._damaged))
             self.ended = True
         return False
 
-    def forget(self) -> int:
-        """Remove what was read to its end, now that all rows of it are safe; returns how many places of it could not
-        be read.
-        """
-        damaged = 0
+    def forget(self) -> None:
+        """Remove what was read to its end, now that all rows of it are safe."""
         while self._passed:
-            number, damage = self._passed[0]
+            number, damaged = self._passed[0]
             following = self._following(number)
             if following is not None:  # it has what was carried out of this one, and must not be lost with the power
                 sync(self.folder.segment(following))
                 sync(self.folder.path)
-            self.folder.forget(number, damaged=damage > 0)
+            self.folder.forget(number, damaged=damaged)
             del self._passed[0]
-            damaged += damage
         if self.ended:
             self.folder.remove()
-        return damaged
 
     def _following(self, number: int | None = None) -> int | None:
         current = self._number if number is None else number

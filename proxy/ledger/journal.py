@@ -209,13 +209,13 @@ class Journal:
         self._size = len(head)
         self._written += len(head)
         self._begin_anew = False
-        await self._on_disk(os.fdatasync, old)
+        await self._on_disk(os.fsync, old)
         os.close(old)
         await self._on_disk(sync, folder.path)
 
     async def _sync(self) -> None:
         target = self._written
-        if not await self._on_disk(os.fdatasync, self._descriptor):
+        if not await self._on_disk(os.fsync, self._descriptor):
             # What did not reach the disk may never reach it: what matters of it is written once more, elsewhere.
             self._begin_anew = True
             return

@@ -89,6 +89,11 @@ class NewerLedger(Exception):  # noqa: N818 - the state of the ledger
         self.version = version
 
 
+def is_current(connection: Connection) -> bool:
+    """Tell whether the ledger has this version; changes nothing. Raises `NewerLedger`."""
+    return _version(connection) == len(MIGRATIONS)
+
+
 def migrate(connection: Connection) -> None:
     """Bring the ledger to this version, inside of the transaction that `connection` is in, and give a new one its id.
 
@@ -96,14 +101,23 @@ def migrate(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _POSTGRESQL_LOCK})
-    if not inspect(connection).has_table(_VERSIONS):
+    version = _version(connection)
+    if version is None:
         connection.execute(text(f"CREATE TABLE {_VERSIONS} (version INTEGER NOT NULL PRIMARY KEY)"))
-    version = connection.scalar(text(f"SELECT max(version) FROM {_VERSIONS}")) or 0  # noqa: S608 - a constant
-    if version > len(MIGRATIONS):
-        raise NewerLedger(version)
+        version = 0
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         for statement in statements:
             connection.execute(text(statement))
         connection.execute(text(f"INSERT INTO {_VERSIONS} (version) VALUES (:version)"), {"version": number})  # noqa: S608
     if connection.scalar(text("SELECT count(*) FROM ledger_identity")) == 0:
         connection.execute(text("INSERT INTO ledger_identity (id) VALUES (:id)"), {"id": uuid.uuid4().hex})
+
+
+def _version(connection: Connection) -> int | None:
+    """Return the ledger's version; None if it has no tables yet."""
+    if not inspect(connection).has_table(_VERSIONS):
+        return None
+    version: int = connection.scalar(text(f"SELECT coalesce(max(version), 0) FROM {_VERSIONS}"))  # noqa: S608 - a constant
+    if version > len(MIGRATIONS):
+        raise NewerLedger(version)
+    return version

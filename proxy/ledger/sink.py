@@ -179,10 +179,14 @@ class Sink:
     def _read(self, name: str, follower: Follower, rows: list[UsageRecord], *, final: bool) -> bool:
         """Read on in one journal; one that cannot be read holds up no other."""
         try:
-            return follower.read(rows, final=final)
+            more = follower.read(rows, final=final)
         except OSError as error:
             self._alarm("a journal cannot be read", journal=name, detail=error.strerror)
             return False
+        if follower.damage:
+            self._metrics.damaged(follower.damage)
+            self._alarm("a journal has records that cannot be read; its segment will be put aside", journal=name)
+        return more
 
     def _is_the_one(self) -> bool:
         """Take the right to be the sink of this directory, which ends with the process."""
@@ -221,15 +225,12 @@ class Sink:
     def _forget(self) -> None:
         for name, (follower, lock) in list(self._followers.items()):
             try:
-                damage = follower.forget()
+                follower.forget()
             except OSError as error:
                 self._alarm(
                     "a journal whose rows are in the ledger cannot be removed", journal=name, detail=error.strerror
                 )
                 continue
-            if damage:
-                self._metrics.damaged(damage)
-                self._alarm("a journal had records that cannot be read; its segment was put aside", journal=name)
             if follower.ended and lock is not None:
                 os.close(lock)
                 del self._followers[name]

@@ -406,8 +406,11 @@ def test_rows_of_models_that_are_gone_are_rows_all_the_same(own, provider):
     held = Held()
     provider.on("main", held)
 
+    with own.client() as other:
+        assert eventually(lambda: b"short-lived" in other.ask(request_bytes("GET", "/v1/models")).body)
     with own.client() as client:
-        assert eventually(lambda: begun(client, key))
+        client.send(chat(key.secret, "short-lived", stream=True))
+        client.head()
         own.catalog.write_text(catalog)
         own.signal(signal.SIGHUP)
         assert eventually(lambda: own.log.read_text().count("configuration reloaded") == 2)
@@ -416,11 +419,3 @@ def test_rows_of_models_that_are_gone_are_rows_all_the_same(own, provider):
     own.start()
     (row,) = waited_rows(key, own, 1)
     assert (row["model"], row["ending"]) == ("short-lived", "crashed")
-
-
-def begun(client, key: Key) -> bool:
-    client.send(chat(key.secret, "short-lived", stream=True))
-    status, _, _ = client.head()
-    if status != 200:
-        client.rest()
-    return status == 200

@@ -102,7 +102,7 @@ async def test_waiting_for_the_disk_is_waiting_for_everything_written_so_far(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     journal = Journal(tmp_path, "one", told)
     keeping = asyncio.get_running_loop().create_task(journal.keep())
     journal.start(started(1))
@@ -118,7 +118,7 @@ async def test_what_was_written_reaches_the_disk_soon_without_being_asked(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", synced.append)
+    monkeypatch.setattr(os, "fsync", synced.append)
     journal = Journal(tmp_path, "one", told)
     keeping = asyncio.get_running_loop().create_task(journal.keep())
     journal.start(started(1))
@@ -131,7 +131,7 @@ async def test_an_idle_journal_leaves_the_disk_alone(
     tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(os, "fdatasync", synced.append)
+    monkeypatch.setattr(os, "fsync", synced.append)
     journal = Journal(tmp_path, "one", told)
     await journal.tend()
     assert synced == []
@@ -265,7 +265,7 @@ async def test_a_disk_that_cannot_keep_what_was_written_stops_new_requests_until
     journal = Journal(tmp_path, "one", told)
     journal.start(started(1))
     with monkeypatch.context() as broken:
-        broken.setattr(os, "fdatasync", failing)
+        broken.setattr(os, "fsync", failing)
         await journal.tend()
     assert told.words[-1] == "Input/output error"
     assert not journal.start(started(2))
@@ -282,7 +282,7 @@ async def test_a_disk_that_takes_too_long_is_trouble_before_it_is_done(
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr(module, "SLOW_SECONDS", 0.05)
-    monkeypatch.setattr(os, "fdatasync", lambda _: go_on.wait(20))
+    monkeypatch.setattr(os, "fsync", lambda _: go_on.wait(20))
     journal = Journal(tmp_path, "one", told)
     journal.start(started(1))
     tending = asyncio.get_running_loop().create_task(journal.tend())

@@ -92,3 +92,10 @@ def test_a_record_that_no_reader_would_believe_is_not_written() -> None:
     assert len(frame(b"x" * LONGEST)) == LONGEST + HEAD_BYTES
     with pytest.raises(ValueError, match="does not fit"):
         frame(b"x" * (LONGEST + 1))
+
+
+def test_zeros_where_a_frame_was_to_be_are_no_frame() -> None:
+    """What a power cut leaves of a file that had grown but was not filled."""
+    data = frame(b"one") + MARK + bytes(4_000)
+    found = scan(data, final=True)
+    assert (found.payloads, found.skipped) == ([b"one"], len(data) - len(frame(b"one")))

@@ -147,6 +147,14 @@ def test_opening_a_ledger_again_changes_nothing(ledger: Ledger, ledger_url: str,
     again.close()
 
 
+def test_opening_a_ledger_that_is_current_waits_for_nobody_who_writes_to_it(
+    ledger: Ledger, ledger_url: str, tmp_path: Path
+) -> None:
+    with ledger.writing() as connection:
+        connection.execute(usage.delete())
+        Ledger.open(ledger_url, tmp_path).close()
+
+
 def test_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(
     ledger: Ledger, ledger_url: str, tmp_path: Path
 ) -> None:

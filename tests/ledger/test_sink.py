@@ -177,6 +177,31 @@ async def test_of_two_sinks_on_one_directory_one_works_and_the_other_takes_over_
     await journal.close()
 
 
+def test_a_segment_goes_only_when_the_next_one_is_on_the_disk(quick: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = quick.dead(ended(1), ended(2))
+    done: list[str] = []
+    fsync, unlink = os.fsync, os.unlink
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (done.append(str(Path(f"/proc/self/fd/{file}").readlink())), fsync(file))
+    )
+    monkeypatch.setattr(os, "unlink", lambda path: (done.append(f"remove {path}"), unlink(path)))
+    quick.carry()
+    first, second = folder.segment(1), folder.segment(2)
+    assert done[:4] == [str(second), str(folder.path), f"remove {first}", f"remove {second}"]
+
+
+async def test_damage_is_told_as_soon_as_it_is_found(quick: Bench) -> None:
+    folder, lock = Folder.create(quick.root, "one")
+    folder.segment(1).write_bytes(b"damage" + frame(encode(Ended(row(1)))))
+    with capture_logs() as logs:
+        quick.carry()
+    quick.check(row(1))
+    assert quick.metric("aion_journal_damage_total") == 1
+    assert "cannot be read" in logs[0]["event"]
+    assert folder.numbers() == [1], "its writer lives"
+    os.close(lock)
+
+
 # what died
 
 
