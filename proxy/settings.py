@@ -5,6 +5,7 @@ documentation is made from that. Nothing is read, looked up or opened here: that
 """
 
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -93,6 +94,13 @@ class Metrics(Section):
     account_label: bool = Field(default=True, description="tell tokens and cost apart by account")
 
 
+class StoreEviction(StrEnum):
+    """What is done about a server that throws keys away when its memory is full."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
 class Holds(Section):
     """How much a request takes of its limits in advance."""
 
@@ -105,6 +113,13 @@ class Settings(Section):
     server: Server = Field(default_factory=Server, description="where the gateway listens and how it runs")
     store: StoreUrl = Field(
         EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
+    )
+    store_timeout: Duration = Field(
+        0.1, description="how long a request waits for the store before it counts as away; `store` is asked on each"
+    )
+    store_eviction: StoreEviction = Field(
+        StoreEviction.REFUSE,
+        description="`refuse` a server whose `maxmemory-policy` is not `noeviction`, or only `warn`",
     )
     ledger: LedgerUrl = Field(
         EMBEDDED, repr=False, description="the record of usage: a file in `data_dir`, or a database of yours"

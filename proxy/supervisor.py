@@ -29,7 +29,10 @@ from proxy.health import OwnMetrics, admin_application, forget_worker
 from proxy.mistakes import ConfigurationError
 from proxy.providers import Builtin
 from proxy.quantities import Address
+from proxy.settings import StoreEviction
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import connect_store
+from proxy.stores.server import EvictingStore
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -43,7 +46,7 @@ STOP_MARGIN: Final = 8.0
 """How long a worker may take beyond its grace before it is killed."""
 RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 EMBEDDED: Final = "embedded"
-_NEEDS_RESTART: Final = ("store", "ledger", "data_dir", "metrics")
+_NEEDS_RESTART: Final = ("store", "store_timeout", "store_eviction", "ledger", "data_dir", "metrics")
 _SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers")
 
 OnReady = Callable[["Supervisor"], Awaitable[None]]
@@ -109,7 +112,7 @@ class Supervisor:
             listener = stack.enter_context(await _bind(settings.server.listen))
             admin_listener = stack.enter_context(await _bind(settings.server.admin_listen))
             self.api_address, self.admin_address = _address(listener), _address(admin_listener)
-            self._start_store()
+            await self._start_store()
             stack.callback(self._stop_store)
             await self._start_builtins(self.configuration)
             stack.push_async_callback(self._stop_builtins)
@@ -150,13 +153,22 @@ class Supervisor:
         found = [reason for worker in self._workers.values() for reason in worker.state.reasons]
         return list(dict.fromkeys(found)) or ["no worker is running"]
 
-    def _start_store(self) -> None:
+    async def _start_store(self) -> None:
+        """Have a store to serve from. One of the operator's may come later, but must not be one that loses limits."""
+        settings = self.configuration.settings
         if self.store_url == EMBEDDED:
             try:
-                self._embedded = EmbeddedStore.start(self.configuration.settings.data_dir, LOCK_SECONDS)
+                self._embedded = EmbeddedStore.start(settings.data_dir, LOCK_SECONDS)
             except StoreUnavailable as away:
                 raise CannotStart(away.detail) from None
             self.store_url = self._embedded.url
+        elif settings.store_eviction is StoreEviction.REFUSE:
+            try:
+                async with connect_store(self.store_url, allow_eviction=False):
+                    pass
+            except StoreUnavailable as away:
+                if isinstance(away.__cause__, EvictingStore):
+                    raise CannotStart(away.detail) from None
 
     def _stop_store(self) -> None:
         if self._embedded is not None:

@@ -31,10 +31,12 @@ from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
 from proxy.report import Report
 from proxy.serving import Serving
+from proxy.settings import StoreEviction
 from proxy.steps.settle import Settler
-from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import store_at
+from proxy.stores.server import Greeting, evicting
 from proxy.upstream.providers import open_upstreams
 
 if TYPE_CHECKING:
@@ -66,7 +68,17 @@ class Worker:
         self._logger = logger
         configuration = _load(start.files)
         self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
-        self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
+        self._store = store_at(
+            start.store_url,
+            patience=configuration.settings.store_timeout,
+            allow_eviction=configuration.settings.store_eviction is StoreEviction.WARN,
+            on_change=self._store_changed,
+            on_trouble=self._store_away,
+            on_new_server=self._new_server,
+            on_call=self._metrics.store_call,
+        )
+        self._store_was_up = False
+        self._complained = True  # so that the first time it is up is told
         limits = RedisLimits(self._store)
         self._settler = Settler(limits, self._settling_waits)
         serving = Serving(
@@ -172,11 +184,25 @@ class Worker:
 
     def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
         self._metrics.store_up(up=up)
-        if up:
+        self._store_was_up = self._store_was_up or up
+        if up and self._complained:
+            self._complained = False
             self._logger.info("store is up", address=self._store.address)
-        elif not self._stopping.is_set():  # then it is this worker that goes away
-            self._logger.error("store is away", detail=self._store.detail)
         self._tell()
+
+    def _store_away(self, detail: str) -> None:
+        """Say why, as often as the reason changes; a store that comes and goes does not fill the log."""
+        if not self._stopping.is_set():  # else it is this worker that goes away
+            self._complained = True
+            self._logger.error("store is away", detail=detail)
+            self._tell()
+
+    def _new_server(self, greeting: Greeting) -> None:
+        """Take note of a server that was restarted or replaced: what it was told last may be lost."""
+        if self._store_was_up:
+            self._logger.warning("the store was restarted or replaced", run_id=greeting.run_id)
+        if greeting.evicts:
+            self._logger.warning("the store may lose limits", detail=evicting(greeting.eviction))
 
     def _settling_waits(self, detail: str) -> None:
         self._logger.warning("a settlement waits for the store", detail=detail)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.stores.connection import StoreConnection, connect_store
+from proxy.stores.connection import StoreConnection
 from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import connect_store
 
 STORES = ("embedded", "redis")
 

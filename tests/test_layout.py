@@ -26,7 +26,7 @@ FLOORS = {
     1: (
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.pricing", "proxy.catalog"),
         *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
-        *("proxy.mistakes", "proxy.translation", "proxy.wire", "proxy.wire.*"),
+        *("proxy.store_url", "proxy.mistakes", "proxy.translation", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (

@@ -1,8 +1,7 @@
 """The shared truth about limits: `LimitStore` in terms of the scripts in `lua/`, and the names of their keys.
 
 Only packing arguments and reading replies: what a limit means is arithmetic inside the scripts, what a plan says is
-settled before. Every reply repeats the name that was asked for; a reply for somebody else means that the connection
-cannot be trusted any more.
+settled before. Every reply repeats the name that was asked for, so that the connection sees whose it is.
 """
 
 import asyncio
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.accounts import Identity, shard_of
-from proxy.errors import StoreUnavailable
 from proxy.limits import (
     AccountChanged,
     AccountUse,
@@ -25,10 +23,9 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.stores.connection import StoreConnection
 from proxy.stores.records import account_from
 from proxy.stores.scripts import Script, load_script
-from proxy.stores.server import Word
+from proxy.stores.store import Store, Word
 
 LEASE_MS: Final = 60_000
 """How long a hold outlives a gateway that does not renew it; renewing every 20 s allows for two failures."""
@@ -48,9 +45,9 @@ class _Names:
 
 
 class RedisLimits:
-    """`LimitStore` over a `StoreConnection`."""
+    """`LimitStore` over a `Store`."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: Store) -> None:
         """Read the scripts; the connection may be opened later."""
         self._connection = connection
         self._admit = load_script("admit")
@@ -58,7 +55,6 @@ class RedisLimits:
         self._renew = load_script("renew")
         self._use = load_script("use")
         self._names: dict[str, _Names] = {}
-        self._settle_is_known = False
 
     async def admit(self, identity: Identity, limits: Limits, hold: Hold) -> Admission:
         """Check the key and every limit, and take the hold, all or nothing, in one round-trip.
@@ -83,14 +79,10 @@ class RedisLimits:
             limits.budget_per,
         )
         keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
-        asked = self._connection.up
         try:
-            reply = await self._ask(self._admit, keys, args)
+            reply = await self._ask(self._admit, keys, args, urgent=True)
         except asyncio.CancelledError:
             self._give_back(names, hold, limits)
-            raise
-        except StoreUnavailable as away:
-            away.may_have_run = asked
             raise
         verdict = reply[1]
         if verdict == _ADMITTED:
@@ -112,12 +104,7 @@ class RedisLimits:
     def begin_settle(self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         names = self._names_of(account)
-        keys = (names.account, names.leases, names.late)
-        args = _settling(hold, tokens, nusd, limits)
-        how = ("EVALSHA", self._settle.sha) if self._settle_is_known else ("EVAL", self._settle.text)
-        reply: asyncio.Future[object] = self._connection.call(*how, len(keys), *keys, *args, name=self._settle.name)
-        reply.add_done_callback(self._note_whether_known)
-        return reply
+        return self._ask(self._settle, (names.account, names.leases, names.late), _settling(hold, tokens, nusd, limits))
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
         """Extend the leases of requests that are still running; one that ran out meanwhile is taken again."""
@@ -137,15 +124,10 @@ class RedisLimits:
         )
         return _account_use(reply, limits)
 
-    async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
-        reply: list[Any] = await self._connection.script(script, keys, args)
-        if reply[0].decode() != args[0]:
-            raise self._desync()
-        return reply
-
-    def _note_whether_known(self, reply: asyncio.Future[object]) -> None:
-        """After any failure send the script's text again: the server may be another one, or have been flushed."""
-        self._settle_is_known = not reply.cancelled() and reply.exception() is None
+    def _ask(
+        self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...], *, urgent: bool = False
+    ) -> asyncio.Future[Any]:
+        return self._connection.script(script, keys, args, echo=str(args[0]), urgent=urgent)
 
     def _desync(self) -> Exception:
         return self._connection.distrust("a reply of the store belonged to another request; the connection was dropped")
@@ -153,9 +135,7 @@ class RedisLimits:
     def _give_back(self, names: _Names, hold: Hold, limits: Limits) -> None:
         """Undo an admission whose caller has gone: calls go out in order, so this runs after it if it runs at all."""
         keys = (names.account, names.leases, names.late)
-        args = _settling(hold, 0, 0, limits)
-        reply = self._connection.call("EVALSHA", self._settle.sha, len(keys), *keys, *args, name=self._settle.name)
-        reply.add_done_callback(_lease_runs_out_instead)
+        self._ask(self._settle, keys, _settling(hold, 0, 0, limits)).add_done_callback(_lease_runs_out_instead)
 
     def _names_of(self, account: str) -> _Names:
         names = self._names.get(account)

@@ -21,9 +21,10 @@ from scripted_provider import PATIENCE
 
 from proxy.accounts import Account, ApiKey, digest_of_key, hint_of_key, mint_key
 from proxy.limits import AccountUse, Limits
-from proxy.stores.connection import StoreConnection, connect_store
+from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
 
 ROOT = Path(__file__).parents[2]
 _T = TypeVar("_T")

@@ -11,9 +11,10 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection, connect_store
+from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection
 from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import connect_store
 from proxy.stores.scripts import Script, load_script
 from proxy.stores.server import Server
 from tests.stores.fake_server import fake_server, pong

@@ -7,9 +7,9 @@ import pytest
 from proxy.accounts import Account, ApiKey, Identity
 from proxy.errors import StoreUnavailable
 from proxy.limits import Hold, Limits
-from proxy.stores.connection import connect_store
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
 from tests.stores.fake_server import fake_server
 
 IDENTITY = Identity(

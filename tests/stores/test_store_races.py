@@ -1,5 +1,6 @@
 """Many gateways, one truth: processes that race for the last of a limit are given exactly what there is."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -30,11 +31,7 @@ async def test_processes_that_race_are_given_exactly_what_there_is(store, store_
     for name in RACES:
         await keys.create_account(Account(name, None, disabled=False, version=1, created_ms=1))
         await keys.create_key(ApiKey(f"key_{name}", name, "", "", created_ms=1), digest_of_key(name))
-    # All but ROOM of this minute's requests are used already.
     requests = f"aion:{{s{shard_of('requests'):02d}}}:acct:requests"
-    begun = await server_now(store) + (RACES["requests"].requests_per_minute - ROOM) * STEP
-    await store.call("HSET", requests, "requests_tat", f"{begun:.2f}")
-
     racers = [
         subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment, and nothing else runs here
             [sys.executable, "-m", "tests.stores.racer", store_url, str(RACERS), str(TRIES)],
@@ -43,6 +40,14 @@ async def test_processes_that_race_are_given_exactly_what_there_is(store, store_
         )
         for _ in range(RACERS)
     ]
+    for name in RACES:
+        while int(await store.call("GET", f"ready:{name}") or 0) < RACERS:  # noqa: ASYNC110 - other processes
+            await asyncio.sleep(0.002)
+        if name == "requests":
+            # All but ROOM of this minute's requests are used already.
+            begun = await server_now(store) + (RACES[name].requests_per_minute - ROOM) * STEP
+            await store.call("HSET", requests, "requests_tat", f"{begun:.2f}")
+        await store.call("INCR", f"ready:{name}")
     results = [orjson.loads(racer.communicate()[0]) for racer in racers]
     admitted = {name: sum(result[name] for result in results) for name in RACES}
 
