@@ -69,8 +69,8 @@ def test_what_cannot_be_used_is_refused_with_the_remedy(url, why):
         read_store_url(url)
 
 
-@given(st.text(alphabet="xyz", min_size=1, max_size=4), st.text(alphabet="%,:;!", min_size=1, max_size=9))
+@given(st.text(alphabet="xz", min_size=1, max_size=4), st.text(alphabet="%,:;!", min_size=1, max_size=9))
 def test_a_password_is_in_no_representation(user, password):
     for scheme, rest in (("redis", ""), ("redis+cluster", ",h2"), ("redis+sentinel", ",h2/main")):
         shown = repr(read_store_url(f"{scheme}://{user}:{password}@h1{rest}"))
-        assert not set("xyz%;!") & set(shown)
+        assert not set("xz%;!") & set(shown)

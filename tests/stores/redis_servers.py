@@ -64,6 +64,8 @@ class RedisServer:
     def start(self) -> None:
         """Start it and return when it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.process is not None:
+            self.process.wait(PATIENCE)
         if self.sentinel:  # it keeps what it learned in its file
             file = self.folder / "sentinel.conf"
             if not file.exists():
