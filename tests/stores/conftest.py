@@ -6,9 +6,9 @@ import pytest
 
 from proxy.accounts import Account, ApiKey, Identity, digest_of_key, shard_of
 from proxy.limits import Admission, Hold, Limits
-from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.store import Store
 
 DIGEST = digest_of_key("the key of acme")
 
@@ -17,7 +17,7 @@ DIGEST = digest_of_key("the key of acme")
 class Desk:
     """What a test of limits works with: the account `acme`, asked about in the fewest words."""
 
-    connection: StoreConnection
+    connection: Store
     limits: RedisLimits
     keys: RedisKeys
     identity: Identity
@@ -64,8 +64,8 @@ class Desk:
         return pairs, await call("ZRANGE", self.name("lease"), 0, -1, "WITHSCORES")
 
 
-@pytest.fixture
-async def desk(store: StoreConnection) -> Desk:
+async def desk_at(store: Store) -> Desk:
+    """Make the account in an empty store."""
     keys = RedisKeys(store)
     assert await keys.create_account(Account("acme", plan=None, disabled=False, version=1, created_ms=1))
     key = ApiKey("key_1", "acme", name="first", hint="sk-aion-acme-…abcd", created_ms=1)
@@ -73,3 +73,8 @@ async def desk(store: StoreConnection) -> Desk:
     identity = await keys.identify("acme", DIGEST)
     assert identity is not None
     return Desk(store, RedisLimits(store), keys, identity)
+
+
+@pytest.fixture
+async def desk(store: Store) -> Desk:
+    return await desk_at(store)

@@ -17,6 +17,8 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+OptionsOfNode = Callable[[int], dict[str, str]]
+
 PATIENCE = 30.0
 _REFUSED = (RedisError, OSError)
 
@@ -222,10 +224,15 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(binary: Path, folder: Path, replicas: bool = False) -> Iterator[Cluster]:
-    """Start three primaries with a third of the slots each, and with `replicas` one replica for each of them."""
+def cluster(
+    binary: Path, folder: Path, *, replicas: bool = False, options_of_node: OptionsOfNode = lambda port: {}
+) -> Iterator[Cluster]:
+    """Start three primaries with a third of the slots each, and with `replicas` one replica for each of them.
+
+    `options_of_node` gets one more free port per node.
+    """
     count = 6 if replicas else 3
-    ports = free_ports(2 * count)
+    ports = free_ports(3 * count)
     nodes = tuple(
         RedisServer(
             binary,
@@ -239,6 +246,7 @@ def cluster(binary: Path, folder: Path, replicas: bool = False) -> Iterator[Clus
                 repl_diskless_sync_delay="0",
                 appendonly="yes",
                 appendfsync="always",
+                **options_of_node(ports[2 * count + number]),
             ),
         )
         for number in range(count)
@@ -257,7 +265,8 @@ def _join(nodes: tuple[RedisServer, ...]) -> None:
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             bus = node.options["cluster-port"]
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
+            port = node.options["tls-port"] if node.options.get("tls-cluster") == "yes" else node.port
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus)
         for client in clients:
             until(lambda client=client: _is_whole(client, len(nodes)), "a cluster that is whole")
         for number, client in enumerate(clients[3:]):

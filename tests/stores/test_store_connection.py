@@ -490,9 +490,10 @@ async def test_a_tcp_address_with_a_database(own_server, unused_tcp_port):
         assert await unix.call("GET", "a") == b"in three"
 
 
-async def test_redis_py_still_has_the_private_reader_that_replies_are_read_with():
-    """`_reply_reader` leans on one private attribute: if a new redis-py moves it, this says so before anything else."""
+async def test_redis_py_still_has_the_private_attributes_that_lines_are_made_of():
+    """`Line` leans on two of them: if a new redis-py moves them, this says so before anything else."""
     connection = Server("redis://localhost", 1.0)._kind()
 
     assert asyncio.iscoroutinefunction(connection._parser.read_response)
     assert type(connection._parser).__name__ == "_AsyncHiredisParser"
+    assert connection._writer is None
