@@ -250,9 +250,9 @@ def is_outage(reply: object) -> TypeGuard[RedisError]:
 def _reply_reader(connection: AbstractConnection) -> Callable[[], Awaitable[Any]]:
     """Return the function that reads one reply, as bytes; an error reply is returned, not raised.
 
-    One of two private attributes of redis-py that are used, with `_writer`. Its public `Connection.read_response` does the same, but
-    builds a timeout, and the text of an error that did not happen, for every single reply: half of what a call costs
-    here.
+    One of two private attributes of redis-py that are used, with `_writer`. Its public `Connection.read_response` does
+    the same, but builds a timeout, and the text of an error that did not happen, for every single reply: half of what
+    a call costs here.
     """
     parser: Any = connection._parser  # noqa: SLF001
     return partial(parser.read_response, disable_decoding=True)

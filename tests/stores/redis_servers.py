@@ -141,9 +141,9 @@ def running(*servers: RedisServer) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def single(binary: Path, folder: Path, **more: str) -> Iterator[RedisServer]:
-    """One server on a free port."""
-    server = RedisServer(binary, folder, options_of(free_ports(1)[0], **more))
+def single(binary: Path, folder: Path, port: int | None = None, **more: str) -> Iterator[RedisServer]:
+    """One server, on a free port if none is named."""
+    server = RedisServer(binary, folder, options_of(port or free_ports(1)[0], **more))
     with running(server):
         yield server
 
