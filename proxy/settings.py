@@ -16,7 +16,7 @@ from proxy.limits import Limits, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
 from proxy.providers import Provider
-from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, parse_filled
+from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, Wait, parse_filled
 from proxy.sections import Conflict, Kind, Section
 
 _UNLIMITED: Final = "unlimited"
@@ -114,8 +114,8 @@ class Settings(Section):
     store: StoreUrl = Field(
         EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
     )
-    store_timeout: Duration = Field(
-        0.1, description="how long a request waits for the store before it counts as away; `store` is asked on each"
+    store_timeout: Wait = Field(
+        0.1, description="how long a request waits for the store; five in a row in vain, and the store is away"
     )
     store_eviction: StoreEviction = Field(
         StoreEviction.REFUSE,

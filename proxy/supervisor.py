@@ -162,13 +162,15 @@ class Supervisor:
             except StoreUnavailable as away:
                 raise CannotStart(away.detail) from None
             self.store_url = self._embedded.url
-        elif settings.store_eviction is StoreEviction.REFUSE:
-            try:
-                async with connect_store(self.store_url, allow_eviction=False):
-                    pass
-            except StoreUnavailable as away:
-                if isinstance(away.__cause__, EvictingStore):
-                    raise CannotStart(away.detail) from None
+            return
+        try:
+            async with connect_store(self.store_url, allow_eviction=settings.store_eviction is StoreEviction.WARN):
+                pass
+        except ValueError as error:
+            raise CannotStart(str(error)) from None
+        except StoreUnavailable as away:
+            if isinstance(away.__cause__, EvictingStore):
+                raise CannotStart(away.detail) from None
 
     def _stop_store(self) -> None:
         if self._embedded is not None:

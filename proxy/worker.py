@@ -33,6 +33,7 @@ from proxy.report import Report
 from proxy.serving import Serving
 from proxy.settings import StoreEviction
 from proxy.steps.settle import Settler
+from proxy.stores.connection import CALL_TIMEOUT
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
 from proxy.stores.opening import store_at
@@ -71,6 +72,7 @@ class Worker:
         self._store = store_at(
             start.store_url,
             patience=configuration.settings.store_timeout,
+            call_timeout=max(CALL_TIMEOUT, configuration.settings.store_timeout),
             allow_eviction=configuration.settings.store_eviction is StoreEviction.WARN,
             on_change=self._store_changed,
             on_trouble=self._store_away,

@@ -246,7 +246,9 @@ class ClusterConnection:
         """Close the connection to a node that has no slots any more, when it has answered what it was asked."""
 
         async def close() -> None:
-            await asyncio.wait([lane.call("PING")])
+            last = lane.call("PING")
+            last.add_done_callback(_heard)
+            await asyncio.wait([last])
             await lane.close()
 
         task = asyncio.get_running_loop().create_task(close())
@@ -281,6 +283,6 @@ def _put(call: Call, lane: StoreConnection, asking: bool) -> None:  # noqa: FBT0
 
 
 def _heard(reply: asyncio.Future[Any]) -> None:
-    """What becomes of an ASKING is told by the call behind it."""
+    """What becomes of an ASKING or a PING is nobody's business but that of the calls beside it."""
     if not reply.cancelled():
         reply.exception()

@@ -35,8 +35,9 @@ OLDEST_SERVER: Final = 7
 """Major version of the server; older ones do not know the flags in the first line of a script."""
 KEEPS_ALL: Final = "noeviction"
 _PROBE_KEY: Final = "aion:{s00}:probe"
+_SLOT_OF_NOBODY: Final = "Hash slot not served"
 _SHOWN_CHARACTERS: Final = 200
-_OUTAGE_WORDS: Final = ("MISCONF ", "BUSY ")
+_OUTAGE_WORDS: Final = ("MISCONF ", "BUSY ", "NOREPLICAS ", "The cluster is down")
 """How errors begin that redis-py has no class for, and that every other call would meet too."""
 
 
@@ -143,9 +144,10 @@ class Server:
         self._wants_primary = False
         try:
             self._kind(**self._options)
-        except TypeError:
+        except (TypeError, RedisError):
             raise ValueError(
-                f"the URL of the store at {self.address} has options after its `?` that mean nothing: remove them"
+                f"the URL of the store at {self.address} has options after its `?` that mean nothing: correct or "
+                "remove them"
             ) from None
 
     def at(self, node: Node, *, primary: bool = False) -> "Server":
@@ -225,7 +227,7 @@ class Server:
         if self._wants_primary and greeting.role != "master":
             raise ReadOnlyError(f"it is no primary but a {greeting.role or 'server that does not tell its role'}")
         # Of a key that another node of the cluster has, a node that is well says where it is.
-        elsewhere = self._in_cluster and isinstance(probe, AskError | TryAgainError)
+        elsewhere = self._in_cluster and (isinstance(probe, AskError | TryAgainError) or _SLOT_OF_NOBODY in str(probe))
         if isinstance(probe, RedisError) and not elsewhere:
             raise probe
         if greeting.evicts and not self._allow_eviction:

@@ -90,16 +90,26 @@ def test_a_wrong_password_is_one_line_and_no_crash(make, port, tmp_path):
         assert gateway.metric("aion_worker_restarts") == 0
 
 
+def refusal(gateway: Gateway) -> bytes:
+    """What a gateway says that does not start."""
+    command = [sys.executable, "-m", "proxy", "serve", "--config", str(gateway.config)]
+    done = subprocess.run(command, cwd=ROOT, env=gateway.environ, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    return done.stderr
+
+
 def test_a_store_that_evicts_is_refused_at_the_start(make, port, tmp_path):
     with single(debian_redis(), tmp_path, port, maxmemory_policy="allkeys-lru"):
-        gateway = make(f"redis://127.0.0.1:{port}")
-        command = [sys.executable, "-m", "proxy", "serve", "--config", str(gateway.config)]
-        done = subprocess.run(command, cwd=ROOT, env=gateway.environ, capture_output=True, timeout=60, check=False)
+        said = refusal(make(f"redis://127.0.0.1:{port}"))
 
-        assert done.returncode == 1
-        assert b"maxmemory-policy allkeys-lru" in done.stderr
-        assert b"store_eviction: warn" in done.stderr
-        assert b"Traceback" not in done.stderr
+        assert b"maxmemory-policy allkeys-lru" in said
+        assert b"store_eviction: warn" in said
+
+
+@pytest.mark.parametrize("option", ["redis://{}?colour=red", "rediss+cluster://{}?ssl_cert_reqs=perhaps"])
+def test_an_option_of_the_url_that_means_nothing_is_refused_at_the_start(make, port, option):
+    assert b"correct or remove them" in refusal(make(option.format(f"127.0.0.1:{port}")))
 
 
 def test_a_store_that_evicts_is_used_with_a_warning_if_the_configuration_says_so(make, port, provider, tmp_path):

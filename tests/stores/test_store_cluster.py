@@ -354,10 +354,43 @@ async def test_the_accounts_of_a_lost_node_fail_and_the_others_are_served(tmp_pa
             assert set(await asyncio.gather(*[store.call("SET", key, 1) for key in others])) == {b"OK"}
             assert str(lost.port) in store.detail
 
+            # Connections that are made while it is away are of use, whatever node has the key that they are tried with.
+            store.distrust("all anew")
+            for key in others:
+                while await _why(store.call("SET", key, 1)):  # noqa: ASYNC110 - each failure is all there is to be told
+                    await asyncio.sleep(0.01)
+
             lost.start()
             await told.until(lambda: told.changes == [True, False, True])
             assert await store.call("SET", f"{shard_prefix(shard_of('acme'))}x", 1) == b"OK"
             assert len(set(told.run_ids)) == 4
+
+
+async def test_a_cluster_that_is_down_as_a_whole_is_away_with_its_own_words_until_it_is_whole(tmp_path):
+    told = Told()
+    with cluster(debian_redis(), tmp_path) as nodes:
+        lost = nodes.owner(SLOT)
+        for node in nodes.nodes:
+            with node.client() as client:
+                client.config_set("cluster-require-full-coverage", "yes")
+        async with attached(nodes.url(), told, call_timeout=0.3) as store:
+            key = next(f"{shard_prefix(shard)}x" for shard in range(SHARDS)
+                       if nodes.owner(slot_of(tag_of(shard_prefix(shard)))) is not lost)  # fmt: skip
+            lost.kill()
+            async with asyncio.timeout(PATIENCE):
+                while "The cluster is down" not in await _why(store.call("SET", key, 1)):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.01)
+            lost.start()
+            await told.until(lambda: told.changes[-1])
+            assert await store.call("SET", key, 1) == b"OK"
+
+
+async def _why(call):
+    try:
+        await call
+    except StoreUnavailable as away:
+        return away.detail
+    return ""
 
 
 async def test_a_replica_that_took_the_place_of_its_primary_is_used(tmp_path):
