@@ -17,17 +17,20 @@ from proxy.stores.connection import Options, StoreConnection
 from proxy.stores.scripts import Script
 from proxy.stores.server import Server
 from proxy.stores.slots import Slots, slot_of, tag_of
-from proxy.stores.store import Call, Word, pack
+from proxy.stores.store import Call, Word, fail, pack
 from proxy.stores.trouble import Trouble
 
 REFRESH_PAUSE: Final = 0.2
 """Seconds between two questions for the cluster's state while something in it is wrong."""
-FORWARD_FOR: Final = 2.0
-"""Seconds for which a call is sent from node to node. Redis moves a slot key by key and refuses calls whose keys are
-not all on one side meanwhile; a slot of thousands of keys takes about a second."""
+FORWARD_FOR: Final = 10.0
+"""Seconds for which a call is sent from node to node. Redis moves a slot key by key and refuses calls meanwhile whose
+keys are not all on one side, or of which one does not exist; a slot of thousands of keys takes some seconds."""
 _AT_ONCE: Final = 2
 """How often a call is sent on without a pause; more often, the nodes do not agree yet."""
-_PAUSE: Final = 0.01
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 0.2
+"""Seconds; many calls may wait for one slot, and must not keep the nodes from moving it."""
+_ON_ITS_WAY: Final = "a slot has been on its way from one node to another for too long in the cluster"
 _NOT_HERE: Final = "Script attempted to access a non local key"
 """What a script is told that removed the last entry of a key and asks for it again while its slot is moved."""
 _KEY_AFTER_DIGEST: Final = 3
@@ -146,9 +149,11 @@ class ClusterConnection:
         if isinstance(error, ClusterDownError):
             self._stale.set()
             return False
-        if self._keeper is None or now > call.forward_until or call.reply.done():
+        if self._keeper is None or call.reply.done():
             return False
-        if isinstance(error, MovedError):
+        if now > call.forward_until and isinstance(error, AskError | TryAgainError):
+            fail(call, f"{_ON_ITS_WAY} at {self.address}: see `CLUSTER NODES` there", error, ran=False)
+        elif isinstance(error, MovedError):
             target = Node(error.host or node.host, error.port)
             self._slots.move(error.slot_id, target)
             self._of_tag.clear()
@@ -168,7 +173,8 @@ class ClusterConnection:
         if call.forwarded <= _AT_ONCE:
             _put(call, lane, asking)
         else:
-            asyncio.get_running_loop().call_later(_PAUSE, _put, call, lane, asking)
+            pause = min(_FIRST_PAUSE * 2 ** (call.forwarded - _AT_ONCE - 1), _LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, _put, call, lane, asking)
 
     # the state of the cluster
 

@@ -300,7 +300,7 @@ async def test_a_slot_that_stays_half_way_is_given_up_with_the_reason(acme, stor
         taker.execute_command("CLUSTER", "SETSLOT", SLOT, "IMPORTING", ids[source.port])
         giver.execute_command("CLUSTER", "SETSLOT", SLOT, "MIGRATING", ids[target.port])
         try:
-            with pytest.raises(StoreUnavailable, match="rehashing"):
+            with pytest.raises(StoreUnavailable, match="on its way"):
                 await acme.admit(IDENTITY, ROOMY, Hold("r1", 5, 5))
         finally:
             for client in (giver, taker):
