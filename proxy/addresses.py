@@ -12,10 +12,9 @@ from pydantic import PlainValidator, SecretStr
 
 from proxy.mistakes import Wrong
 from proxy.sections import Kind
+from proxy.store_url import read_store_url
 
 EMBEDDED: Final = "embedded"
-_STORE_SCHEMES: Final = ("redis", "rediss", "unix")
-_LATER_STORE_SCHEMES: Final = ("redis+cluster", "redis+sentinel")
 _LEDGER_SCHEMES: Final = ("postgresql",)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -49,21 +48,8 @@ def parse_base_url(value: object) -> str | None:
 
 def parse_store(value: object) -> str:
     """Take `embedded` or the URL of a server of the operator's; ValueError if it is neither."""
-    rule = Wrong("must be embedded, or a URL that starts with redis://, rediss:// or unix://")
-    if value == EMBEDDED:
-        return EMBEDDED
-    parts = _split(value, rule)
-    if parts.scheme in _LATER_STORE_SCHEMES:
-        raise Wrong("use redis://, rediss://, unix:// or embedded", "is {value}, which is not supported yet")
-    if parts.scheme not in _STORE_SCHEMES:
-        raise rule
-    if parts.scheme == "unix":
-        if len(parts.path) <= 1:
-            raise Wrong("must name the socket's absolute path, such as unix:///run/redis.sock")
-    elif not parts.hostname:
-        raise Wrong("must name a host, such as redis://127.0.0.1:6379/0")
-    elif not re.fullmatch(r"/?[0-9]{0,5}", parts.path):
-        raise Wrong("must end with the number of a database or nothing, such as redis://127.0.0.1:6379/0")
+    if value != EMBEDDED:
+        read_store_url(value)
     return str(value)
 
 

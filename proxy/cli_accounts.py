@@ -23,10 +23,10 @@ from proxy.cli_tables import account_text, accounts_table, key_state, keys_table
 from proxy.configuration import Configuration, load
 from proxy.limits import UNLIMITED, KeyStore, LimitStore
 from proxy.settings import Settings
-from proxy.stores.connection import connect_store
 from proxy.stores.embedded import open_store
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
 
 _DONE: Final = 0
 

@@ -28,9 +28,9 @@ from proxy.ledger.verify import Check, checks, count
 from proxy.pricing import format_usd
 from proxy.reconcile import OtherLedgers, compare
 from proxy.settings import Settings
-from proxy.stores.connection import connect_store
 from proxy.stores.counters import RedisCounters
 from proxy.stores.embedded import open_store
+from proxy.stores.opening import connect_store
 
 _DONE: Final = 0
 _FAILED: Final = 1

@@ -14,8 +14,8 @@ from proxy.ledger.database import Ledger, LedgerUnavailable
 from proxy.ledger.migrations import NewerLedger
 from proxy.metrics_ledger import LedgerMetrics
 from proxy.reconcile import OtherLedgers, reconcile
-from proxy.stores.connection import connect_store
 from proxy.stores.counters import RedisCounters
+from proxy.stores.opening import connect_store
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger

@@ -24,8 +24,8 @@ from proxy.demo_script import SCRIPT
 from proxy.errors import StoreUnavailable
 from proxy.real_provider import ModelServerError, missing, wait_ready
 from proxy.real_provider import command as real_command
-from proxy.stores.connection import connect_store
 from proxy.stores.keys import RedisKeys
+from proxy.stores.opening import connect_store
 from proxy.supervisor import CannotStart, Supervisor
 
 ACCOUNT: Final = "demo"

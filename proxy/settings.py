@@ -16,7 +16,7 @@ from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
 from proxy.providers import Provider
-from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, parse_filled
+from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, Wait, parse_filled
 from proxy.sections import Conflict, Kind, Section
 
 _UNLIMITED: Final = "unlimited"
@@ -127,6 +127,13 @@ class Metrics(Section):
     account_label: bool = Field(default=True, description="tell tokens and cost apart by account")
 
 
+class StoreEviction(StrEnum):
+    """What is done about a server that throws keys away when its memory is full."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
 class Holds(Section):
     """How much a request takes of its limits in advance."""
 
@@ -155,6 +162,13 @@ class Settings(Section):
     server: Server = Field(default_factory=Server, description="where the gateway listens and how it runs")
     store: StoreUrl = Field(
         EMBEDDED, repr=False, description="accounts, keys and limits: a server started for you, or the URL of yours"
+    )
+    store_timeout: Wait = Field(
+        0.1, description="how long a request waits for the store; five in a row in vain, and the store is away"
+    )
+    store_eviction: StoreEviction = Field(
+        StoreEviction.REFUSE,
+        description="`refuse` a server whose `maxmemory-policy` is not `noeviction`, or only `warn`",
     )
     on_store_outage: OnStoreOutage = Field(
         OnStoreOutage.DEGRADE,

@@ -30,7 +30,9 @@ from proxy.health import OwnMetrics, admin_application, forget_worker
 from proxy.mistakes import ConfigurationError
 from proxy.providers import Builtin
 from proxy.quantities import Address
+from proxy.settings import StoreEviction
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import mistake_at
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -49,7 +51,9 @@ RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
 LEDGER_SECONDS: Final = 10.0
 """How long the rows of workers that have stopped may take into the ledger."""
 EMBEDDED: Final = "embedded"
-_NEEDS_RESTART: Final = ("store", "ledger", "data_dir", "metrics", "journal_sync", "journal_full")
+_NEEDS_RESTART: Final = (
+    *("store", "store_timeout", "store_eviction", "ledger", "data_dir", "metrics", "journal_sync", "journal_full"),
+)
 _SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers")
 
 OnReady = Callable[["Supervisor"], Awaitable[None]]
@@ -117,7 +121,7 @@ class Supervisor:
             self.api_address, self.admin_address = _address(listener), _address(admin_listener)
             sink = loop.run_in_executor(None, self._open_sink)
             stack.push_async_callback(self._stop_sink, sink)
-            self._start_store()
+            await self._start_store()
             stack.callback(self._stop_store)
             await self._start_builtins(self.configuration)
             stack.push_async_callback(self._stop_builtins)
@@ -162,13 +166,19 @@ class Supervisor:
         reasons = list(dict.fromkeys(reason for state in ready or states for reason in state.reasons))
         return bool(ready), reasons if ready or reasons else ["no worker is running"]
 
-    def _start_store(self) -> None:
+    async def _start_store(self) -> None:
+        """Have a store to serve from. One of the operator's may come later, but must not be one that loses limits."""
+        settings = self.configuration.settings
         if self.store_url == EMBEDDED:
             try:
-                self._embedded = EmbeddedStore.start(self.configuration.settings.data_dir, LOCK_SECONDS)
+                self._embedded = EmbeddedStore.start(settings.data_dir, LOCK_SECONDS)
             except StoreUnavailable as away:
                 raise CannotStart(away.detail) from None
             self.store_url = self._embedded.url
+            return
+        mistake = await mistake_at(self.store_url, allow_eviction=settings.store_eviction is StoreEviction.WARN)
+        if mistake is not None:
+            raise CannotStart(mistake)
 
     def _stop_store(self) -> None:
         if self._embedded is not None:

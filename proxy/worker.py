@@ -33,14 +33,16 @@ from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
 from proxy.report import Report
 from proxy.serving import Serving
-from proxy.settings import JournalFull, OnStoreOutage
+from proxy.settings import JournalFull, OnStoreOutage, StoreEviction
 from proxy.steps.record import Recorder
 from proxy.steps.settle import Settler
-from proxy.stores.connection import StoreConnection
+from proxy.stores.connection import CALL_TIMEOUT
 from proxy.stores.fallback import FallbackLimits
 from proxy.stores.gateways import RedisGateways
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import store_at
+from proxy.stores.server import Greeting, evicting
 from proxy.upstream.providers import open_upstreams
 
 if TYPE_CHECKING:
@@ -57,8 +59,8 @@ ALARM_SECONDS: Final = 1.0
 """Between two lines that say that the journal still cannot be written."""
 ATTEND_SECONDS: Final = 5.0
 """How often a worker says to the store that it is there: each knows how many share the limits before it needs to."""
-STORE_LINE_SECONDS: Final = 1.0
-"""Between two log lines about the same trouble with the store."""
+WAITING_LINE_SECONDS: Final = 1.0
+"""Between two log lines that say that settlements wait for the store."""
 SERVES_ALONE: Final = "until then keys that were seen good are served within a share of their limits"
 _POOL_SWEEPS: Final = 50
 GC_THRESHOLDS: Final = (10_000, 20, 50)
@@ -79,13 +81,24 @@ class Worker:
         self._logger = logger
         configuration = _load(start.files)
         settings = configuration.settings
-        self._metrics = Metrics(account_label=configuration.settings.metrics.account_label)
-        self._store = StoreConnection(start.store_url, on_change=self._store_changed, on_call=self._metrics.store_call)
+        self._metrics = Metrics(account_label=settings.metrics.account_label)
+        self._store = store_at(
+            start.store_url,
+            patience=settings.store_timeout,
+            call_timeout=max(CALL_TIMEOUT, settings.store_timeout),
+            allow_eviction=settings.store_eviction is StoreEviction.WARN,
+            on_change=self._store_changed,
+            on_trouble=self._store_away,
+            on_new_server=self._new_server,
+            on_call=self._metrics.store_call,
+        )
+        self._store_was_up = False
+        self._complained = True  # so that the first time it is up is told
         self._gateways = RedisGateways(self._store, f"{start.slot}-{token_hex(8)}")
         self._limits = FallbackLimits(
             RedisLimits(self._store), self._gateways, lambda: time.monotonic_ns() // 1_000, self._metrics.let_in_alone
         )
-        self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
+        self._limits.degrade = settings.on_store_outage is OnStoreOutage.DEGRADE
         self._settler = Settler(self._limits, self._settling_waits)
         serving = Serving(
             configuration, open_upstreams(configuration.settings.providers, start.builtin_urls, self._loop)
@@ -118,16 +131,13 @@ class Worker:
         self._grace = ORPHAN_GRACE
         self._listening = False
         self._store_is_back = asyncio.Event()
-        self._store_line: asyncio.TimerHandle | None = None
-        self._store_said_up: bool | None = None
-        self._waiting_said_at = -STORE_LINE_SECONDS
+        self._waiting_said_at = -WAITING_LINE_SECONDS
         self._state: State | None = None
 
     async def run(self, commands: asyncio.StreamReader) -> None:
         """Serve until told to stop; returns when everything is settled."""
         with contextlib.suppress(StoreUnavailable):  # it goes on trying, and readiness says so
             await self._store.connect()
-        self._log_store()
         server = GatewayServer(self._api.handle, self._api.on_malformed)
         work = (self._settler.run(), self._attend(), self._journal.keep(), self._sweep(), self._obey(commands))
         tasks = [self._loop.create_task(one) for one in work]
@@ -242,11 +252,29 @@ class Worker:
 
     def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
         self._metrics.store_up(up=up)
+        self._store_was_up = self._store_was_up or up
         if up:
             self._limits.store_is_back()
             self._store_is_back.set()
-        self._log_store()
+            if self._complained:
+                self._complained = False
+                self._logger.info("store is up", address=self._store.address)
         self._tell()
+
+    def _store_away(self, detail: str) -> None:
+        """Say why, as often as the reason changes; a store that comes and goes does not fill the log."""
+        if not self._stopping.is_set():  # else it is this worker that goes away
+            self._complained = True
+            shared_by = {"gateways": self._limits.alone.gateways} if self._limits.degrade else {}
+            self._logger.error("store is away", detail=detail, degraded=self._limits.degrade, **shared_by)
+            self._tell()
+
+    def _new_server(self, greeting: Greeting) -> None:
+        """Take note of a server that was restarted or replaced: what it was told last may be lost."""
+        if self._store_was_up:
+            self._logger.warning("the store was restarted or replaced", run_id=greeting.run_id)
+        if greeting.evicts:
+            self._logger.warning("the store may lose limits", detail=evicting(greeting.eviction))
 
     def _journal_changed(self, trouble: str | None) -> None:
         self._metrics.journal_writable(writable=trouble is None)
@@ -264,26 +292,9 @@ class Worker:
             )
         self._tell()
 
-    def _log_store(self) -> None:
-        """Log that the store came or went; one that comes and goes leaves a line a second."""
-        up = self._store.up
-        if self._store_line is not None or up is self._store_said_up:
-            return
-        if up:
-            self._logger.info("store is up", address=self._store.address)
-        elif not self._stopping.is_set():  # then it is this worker that goes away
-            shared_by = {"gateways": self._limits.alone.gateways} if self._limits.degrade else {}
-            self._logger.error("store is away", detail=self._store.detail, degraded=self._limits.degrade, **shared_by)
-        self._store_said_up = up
-        self._store_line = self._loop.call_later(STORE_LINE_SECONDS, self._log_store_anew)
-
-    def _log_store_anew(self) -> None:
-        self._store_line = None
-        self._log_store()
-
     def _settling_waits(self, detail: str) -> None:
         now = self._loop.time()
-        if now - self._waiting_said_at >= STORE_LINE_SECONDS:
+        if now - self._waiting_said_at >= WAITING_LINE_SECONDS:
             self._waiting_said_at = now
             self._logger.warning("a settlement waits for the store", detail=detail)
 

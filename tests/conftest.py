@@ -4,12 +4,14 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from proxy.stores.connection import StoreConnection, connect_store
+from proxy.stores.connection import StoreConnection
 from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import connect_store
 
 STORES = ("embedded", "redis")
 
@@ -59,11 +61,16 @@ def debian_redis() -> Path:
     """Find the machine's redis-server; its absence skips the test, visibly, and fails it in CI."""
     found = shutil.which("redis-server")
     if found is None:
-        missing = "redis-server is not on PATH; `apt install redis-server` runs this test over it too"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing("redis-server", "redis-server")
     return Path(found)
+
+
+def missing(what: str, package: str) -> NoReturn:
+    """Skip the test, visibly, because something is not on this machine; in CI, where it has to be, fail it."""
+    reason = f"{what} is not on this machine; `apt install {package}` runs this test too"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def emptied(server: EmbeddedStore) -> EmbeddedStore:

@@ -61,6 +61,8 @@ def test_what_is_no_base_url_is_refused(url):
         "rediss://user:pw@h/0?ssl_cert_reqs=none",
         "unix:///run/redis.sock",
         "unix:///run/redis.sock?db=1",
+        "redis+cluster://user:pw@127.0.0.1:7000,127.0.0.1:7001",
+        "rediss+sentinel://:pw@127.0.0.1:26379,[::1]:26379/mymaster/2",
     ],
 )
 def test_a_store_is_the_embedded_one_or_a_url(url):
@@ -73,13 +75,6 @@ def test_a_store_is_the_embedded_one_or_a_url(url):
 def test_what_is_no_store_is_refused(url):
     with pytest.raises(Wrong):
         parse_store(url)
-
-
-@pytest.mark.parametrize("scheme", ["redis+cluster", "redis+sentinel"])
-def test_a_kind_of_store_that_is_not_supported_yet_says_what_is(scheme):
-    with pytest.raises(Wrong, match="use redis://, rediss://, unix:// or embedded") as caught:
-        parse_store(f"{scheme}://127.0.0.1:7000")
-    assert "not supported yet" in caught.value.problem
 
 
 @pytest.mark.parametrize("url", ["embedded", "postgresql://user:pw@127.0.0.1:5432/usage", "postgresql:///usage"])

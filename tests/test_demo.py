@@ -14,8 +14,8 @@ from proxy.configuration import load
 from proxy.demo import ACCOUNT, demo
 from proxy.demo_script import SCRIPT
 from proxy.quantities import Address
-from proxy.stores.connection import connect_store
 from proxy.stores.keys import RedisKeys
+from proxy.stores.opening import connect_store
 
 
 @pytest.mark.parametrize(("model_port", "model"), [(None, "demo/echo"), (8123, "smollm2-135m")])

@@ -27,6 +27,7 @@ FLOORS = {
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.pricing", "proxy.catalog"),
         *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
         *(
+            "proxy.store_url",
             "proxy.mistakes",
             "proxy.drift",
             "proxy.local_limits",

@@ -10,9 +10,9 @@ from typing import Any, Final
 from proxy.accounts import shard_of
 from proxy.drift import Charge, Counters, OpenHold
 from proxy.limits import Hold, Limits
-from proxy.stores.connection import StoreConnection
 from proxy.stores.limits import RedisLimits, shard_prefix
 from proxy.stores.scripts import load_script
+from proxy.stores.store import Store
 
 _AMOUNTS: Final = re.compile(r"(\S+) (\d+) (\d+)")
 _AT_ONCE: Final = 500
@@ -20,9 +20,9 @@ _LEDGERS: Final = f"{shard_prefix(0)}ledgers"
 
 
 class RedisCounters:
-    """Every account's counters over a `StoreConnection`. Every call raises `StoreUnavailable` when it is away."""
+    """Every account's counters over a `Store`. Every call raises `StoreUnavailable` when it is away."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: Store) -> None:
         """Read the scripts; the connection may be opened later."""
         self._connection = connection
         self._limits = RedisLimits(connection)
@@ -38,8 +38,7 @@ class RedisCounters:
         """Return an account's counters at one moment; None if the store does not have it."""
         prefix = shard_prefix(shard_of(account))
         keys = [f"{prefix}{kind}:{account}" for kind in ("acct", "lease", "late", "settled")]
-        reply: list[Any] = await self._connection.script(self._counters, keys, (account,))
-        self._check(reply, account)
+        reply: list[Any] = await self._connection.script(self._counters, keys, (account,), echo=account)
         if not reply[1]:
             return None
         corrections, tokens, nusd, now_ms, forgotten = (int(value) for value in reply[2:7])
@@ -74,15 +73,8 @@ class RedisCounters:
             *(account, read.corrections, missing.tokens, missing.nusd),
             *(day[0], day[1].tokens, day[1].nusd, month[0], month[1].nusd),
         )
-        reply: list[Any] = await self._connection.script(self._correct, (key,), args)
-        self._check(reply, account)
+        reply: list[Any] = await self._connection.script(self._correct, (key,), args, echo=account)
         return bool(reply[1])
-
-    def _check(self, reply: list[Any], account: str) -> None:
-        if reply[0].decode() != account:
-            raise self._connection.distrust(
-                "a reply of the store belonged to another question; the connection was dropped"
-            )
 
 
 def _amounts(member: bytes) -> tuple[str, int, int]:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from proxy.accounts import shard_of
 from proxy.limits import Hold, Limits
-from proxy.stores.connection import StoreConnection
 from proxy.stores.limits import LEASE_MS, shard_prefix
+from proxy.stores.packing import Word
 from proxy.stores.scripts import Script, load_script
-from proxy.stores.server import Word
+from proxy.stores.store import Store
 
 COUNTED_MS: Final = 60_000
 """How long a worker counts that says no more: too many only make every share smaller."""
@@ -20,7 +20,7 @@ _ROLL: Final = f"{shard_prefix(0)}gateways"
 class RedisGateways:
     """This worker's part in the store's picture of all gateways."""
 
-    def __init__(self, connection: StoreConnection, name: str) -> None:
+    def __init__(self, connection: Store, name: str) -> None:
         """Speak under a `name` that no other worker has; the connection may be opened later."""
         self._connection = connection
         self._name = name
@@ -51,9 +51,5 @@ class RedisGateways:
         await self._ask(self._adopt, keys, args)
 
     async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
-        reply: list[Any] = await self._connection.script(script, keys, args)
-        if reply[0].decode() != args[0]:
-            raise self._connection.distrust(
-                "a reply of the store belonged to another request; the connection was dropped"
-            )
+        reply: list[Any] = await self._connection.script(script, keys, args, echo=str(args[0]))
         return reply

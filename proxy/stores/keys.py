@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.accounts import SHARDS, Account, ApiKey, Identity, shard_of
-from proxy.stores.connection import StoreConnection
 from proxy.stores.limits import shard_prefix
 from proxy.stores.records import ACCOUNT_FIELDS, KEY_FIELDS, account_fields, account_from, key_fields, key_from
 from proxy.stores.scripts import load_script
+from proxy.stores.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class _Found:
 
 
 class RedisKeys:
-    """`KeyStore` over a `StoreConnection`."""
+    """`KeyStore` over a `Store`."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: Store) -> None:
         """Read the scripts; the connection may be opened later."""
         self._connection = connection
         self._create_account = load_script("create_account")
@@ -38,8 +38,8 @@ class RedisKeys:
         """Return the key's identity, revoked, expired and disabled ones included; None if it does not exist."""
         call = self._connection.call
         key_values, account_values = await asyncio.gather(
-            call("HMGET", _key_name(account, digest), *KEY_FIELDS),
-            call("HMGET", _account_name(account), *ACCOUNT_FIELDS),
+            call("HMGET", _key_name(account, digest), *KEY_FIELDS, urgent=True),
+            call("HMGET", _account_name(account), *ACCOUNT_FIELDS, urgent=True),
         )
         key, owner = key_from(key_values), account_from(account_values)
         if key is None or owner is None:

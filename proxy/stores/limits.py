@@ -1,8 +1,7 @@
 """The shared truth about limits: `LimitStore` in terms of the scripts in `lua/`, and the names of their keys.
 
 Only packing arguments and reading replies: what a limit means is arithmetic inside the scripts, what a plan says is
-settled before. Every reply repeats the name that was asked for; a reply for somebody else means that the connection
-cannot be trusted any more.
+settled before. Every reply repeats the name that was asked for, so that the connection sees whose it is.
 """
 
 import asyncio
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.accounts import Identity, shard_of
-from proxy.errors import StoreUnavailable
 from proxy.limits import (
     AccountChanged,
     AccountUse,
@@ -27,10 +25,10 @@ from proxy.limits import (
     Remaining,
     Reservation,
 )
-from proxy.stores.connection import StoreConnection, is_unknown_script
+from proxy.stores.packing import Command, Word
 from proxy.stores.records import account_from
 from proxy.stores.scripts import Script, load_script
-from proxy.stores.server import Command, Word
+from proxy.stores.store import Store
 
 LEASE_MS: Final = 60_000
 """How long a hold outlives a gateway that does not renew it; renewing every 20 s allows for two failures."""
@@ -62,15 +60,14 @@ class _Asking:
 
     version: int
     limits: Limits
-    keys: tuple[str, str, str, str]
-    terms: tuple[str | int, ...]
+    key: str
     command: Command
 
 
 class RedisLimits:
-    """`LimitStore` over a `StoreConnection`."""
+    """`LimitStore` over a `Store`."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: Store) -> None:
         """Read the scripts; the connection may be opened later."""
         self._connection = connection
         self._admit = load_script("admit")
@@ -80,7 +77,6 @@ class RedisLimits:
         self._use = load_script("use")
         self._names: dict[str, _Names] = {}
         self._askings: dict[str, _Asking] = {}
-        self._settle_is_known = False
 
     async def admit(self, identity: Identity, limits: Limits, hold: Hold) -> Admission:
         """Check the key and every limit, and take the hold, all or nothing, in one round-trip.
@@ -90,13 +86,13 @@ class RedisLimits:
         """
         account = identity.account
         asking = self._asking_of(identity, limits)
-        args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd))
+        packed = asking.command.packed((hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd)))
         try:
-            reply = await self._ask_admission(asking, args)
+            reply = await self._ask_admission(asking, packed, hold)
             for _ in range(SWEEPS):
                 if reply[1] != _LIMIT_REACHED or not reply[_MORE_TO_FREE]:
                     break
-                reply = await self._ask_admission(asking, args)
+                reply = await self._ask_admission(asking, packed, hold)
         except asyncio.CancelledError:
             self._give_back(account.name, hold, limits)
             raise
@@ -116,25 +112,19 @@ class RedisLimits:
         self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
     ) -> None:
         """Give the hold back and charge what was used; a second settle of the same request changes nothing."""
-        names = self._names_of(account)
-        keys = (names.account, names.leases, names.late, names.settled)
-        await self._ask(self._settle, keys, _settling(hold, tokens, nusd, limits, maybe))
+        await self.begin_settle(account, hold, tokens, nusd, limits, maybe=maybe)
 
     def begin_settle(
         self, account: str, hold: Hold, tokens: int, nusd: int, limits: Limits, *, maybe: Hold | None = None
     ) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         names = self._names_of(account)
-        keys = (names.account, names.leases, names.late, names.settled)
         args = _settling(hold, tokens, nusd, limits, maybe)
-        reply: asyncio.Future[object]
-        if self._settle_is_known and maybe is None:
-            reply = self._connection.send(self._settle.name, names.settle.packed(args))
-        else:
-            how = ("EVALSHA", self._settle.sha) if self._settle_is_known else ("EVAL", self._settle.text)
-            reply = self._connection.call(*how, len(keys), *keys, *args, name=self._settle.name)
-        reply.add_done_callback(self._note_whether_known)
-        return reply
+        if maybe is None:
+            packed = names.settle.packed(args)
+            return self._connection.send(self._settle, names.account, packed, echo=hold.request_id)
+        keys = (names.account, names.leases, names.late, names.settled)
+        return self._ask(self._settle, keys, args)
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
         """Extend the leases of requests that are still running; one that ran out meanwhile is taken again."""
@@ -170,35 +160,11 @@ class RedisLimits:
             reply = await self._ask(self._use, keys, args)
         return _account_use(reply, limits)
 
-    async def _ask_admission(self, asking: _Asking, args: tuple[str, ...]) -> list[Any]:
-        asked = self._connection.up
-        try:
-            reply: list[Any] = await self._connection.send(self._admit.name, asking.command.packed(args))
-        except StoreUnavailable as refused:
-            if not is_unknown_script(refused):
-                refused.may_have_run = asked
-                raise
-            return await self._ask(self._admit, asking.keys, (*args, *asking.terms))
-        self._check_name(reply, args[0])
-        return reply
+    def _ask_admission(self, asking: _Asking, packed: bytes, hold: Hold) -> asyncio.Future[Any]:
+        return self._connection.send(self._admit, asking.key, packed, echo=hold.request_id, urgent=True)
 
-    async def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> list[Any]:
-        asked = self._connection.up
-        try:
-            reply: list[Any] = await self._connection.script(script, keys, args)
-        except StoreUnavailable as away:
-            away.may_have_run = asked
-            raise
-        self._check_name(reply, args[0])
-        return reply
-
-    def _check_name(self, reply: list[Any], name: Word) -> None:
-        if reply[0].decode() != name:
-            raise self._desync()
-
-    def _note_whether_known(self, reply: asyncio.Future[object]) -> None:
-        """After any failure send the script's text again: the server may be another one, or have been flushed."""
-        self._settle_is_known = not reply.cancelled() and reply.exception() is None
+    def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> asyncio.Future[Any]:
+        return self._connection.script(script, keys, args, echo=str(args[0]))
 
     def _desync(self) -> Exception:
         return self._connection.distrust("a reply of the store belonged to another request; the connection was dropped")
@@ -238,7 +204,7 @@ class RedisLimits:
                 *_budgets(limits),
             )
             command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 4, terms)
-            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys, terms, command)
+            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys[0], command)
         return asking
 
 

@@ -18,6 +18,7 @@ from typing import Self
 from processes import BenchError, core_busy_ns, cpu_ns, pinned_to, rss_kib, store_pids, wait_quiet
 from scan import AT_ONCE, CASES, TARGETS, measure
 from servers import MODEL, REWRITTEN, Server, Site, Tools, request
+from store import measure as measure_store
 
 from ledger import APPEND_TARGET_US, ROW_TARGET_US, appends, carried
 
@@ -25,6 +26,7 @@ SPREAD_RAMP_MS = 10
 """Added to the second in which paced streams are opened, so that their events do not fall into step."""
 LONGEST_LOAD_S = 360
 SCANNED_EVENTS = 4000
+STORE_REQUESTS = 20_000
 SCANS = 3
 
 
@@ -257,6 +259,21 @@ def scan(rounds: int, progress: Callable[[str], None]) -> list[Row]:
             title = f"scan of an event {how}, level {case.level}: {case.name}"
             rows.append(Row("scan", title, "µs", Judged.VALUE, TARGETS[case.level], {"gateway": values}))
             progress(f"{title}: {rows[-1].median('gateway'):.2f} µs")
+    return rows
+
+
+def store(rounds: int, progress: Callable[[str], None], *, quick: bool) -> list[Row]:
+    """What an admission and a settlement cost the store, and both of them the gateway."""
+    rows = [
+        Row("store", "store's CPU per admission", "µs", Judged.VALUE, 30),
+        Row("store", "store's CPU per settlement", "µs", Judged.VALUE, 15),
+        Row("store", "gateway's CPU for both, 32 requests at once", "µs", Judged.VALUE, 45),
+    ]
+    for turn in range(rounds):
+        costs = measure_store(STORE_REQUESTS // (4 if quick else 1))
+        for row, value in zip(rows, (costs.admit, costs.settle, costs.gateway), strict=True):
+            row.rounds.setdefault("gateway", []).append(value)
+        progress(f"round {turn + 1} of {rounds}: store: {costs}")
     return rows
 
 

@@ -21,9 +21,10 @@ from scripted_provider import PATIENCE
 
 from proxy.accounts import Account, ApiKey, digest_of_key, hint_of_key, mint_key
 from proxy.limits import AccountUse, Limits
-from proxy.stores.connection import StoreConnection, connect_store
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
+from proxy.stores.store import Store
 
 ROOT = Path(__file__).parents[2]
 _T = TypeVar("_T")
@@ -57,7 +58,7 @@ class Key:
     def use(self, **limits: int) -> AccountUse:
         """What the store says of the account's use of such limits."""
 
-        async def work(store: StoreConnection) -> AccountUse:
+        async def work(store: Store) -> AccountUse:
             return await RedisLimits(store).use(self.account, Limits(**limits))
 
         return self._gateway.in_store(work)
@@ -70,7 +71,7 @@ class Key:
     def change(self, *, disabled: bool = False, **overrides: int | str) -> None:
         """Change the account as the commands do."""
 
-        async def work(store: StoreConnection) -> None:
+        async def work(store: Store) -> None:
             keys = RedisKeys(store)
             account = await keys.account(self.account)
             assert account is not None
@@ -93,8 +94,8 @@ class Gateway:
         self.store_url = f"unix://{self.data_dir / 'store.sock'}"
         """Where the tests find its store: by default the embedded one."""
         self.log = folder / "log"
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("AION_")}
-        self._environ |= {"AION_PROXY_DATA_DIR": str(self.data_dir), **(environ or {})}
+        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("AION_")}
+        self.environ |= {"AION_PROXY_DATA_DIR": str(self.data_dir), **(environ or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.api = self.admin = 0
 
@@ -103,7 +104,7 @@ class Gateway:
         begin = self.log.stat().st_size if self.log.exists() else 0
         command = [sys.executable, "-m", "proxy", "serve", "--config", str(self.config), *arguments]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=self._environ, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=ROOT, env=self.environ, stdout=log, stderr=log)
         listening = self.wait_logged("listening", after=begin)
         self.api, self.admin = (int(listening[name].rpartition(":")[2]) for name in ("api", "admin"))
 
@@ -204,7 +205,7 @@ class Gateway:
         done = subprocess.run(
             [sys.executable, "-m", "proxy", *arguments, "--config", str(self.config), "--json"],
             cwd=ROOT,
-            env=self._environ,
+            env=self.environ,
             capture_output=True,
             timeout=PATIENCE,
             check=False,
@@ -212,8 +213,8 @@ class Gateway:
         assert done.returncode == 0, f"{arguments}: {done.stderr.decode()}"
         return json.loads(done.stdout)
 
-    def in_store(self, work: Callable[[StoreConnection], Awaitable[_T]]) -> _T:
-        """Do something in the gateway's store."""
+    def in_store(self, work: Callable[[Store], Awaitable[_T]]) -> _T:
+        """Do something in the gateway's store, over a connection of the test's own."""
 
         async def connected() -> _T:
             async with connect_store(self.store_url, call_timeout=PATIENCE) as store:
@@ -233,7 +234,7 @@ class Gateway:
         key_id = f"key_{digest_of_key(secret)[:12]}"
         record = ApiKey(key_id, name, "test", hint_of_key(secret, name), now_ms, expires_ms, models=models)
 
-        async def work(store: StoreConnection) -> None:
+        async def work(store: Store) -> None:
             keys = RedisKeys(store)
             if account is None:
                 assert await keys.create_account(Account(name, plan, disabled=False, version=1, created_ms=now_ms,

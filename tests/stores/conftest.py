@@ -10,10 +10,10 @@ import pytest
 from proxy.accounts import Account, ApiKey, Identity, digest_of_key, shard_of
 from proxy.limits import Admission, Hold, Limits
 from proxy.stores import limits as store_limits
-from proxy.stores.connection import StoreConnection
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
 from proxy.stores.scripts import Script, load_script
+from proxy.stores.store import Store
 
 DIGEST = digest_of_key("the key of acme")
 
@@ -22,7 +22,7 @@ DIGEST = digest_of_key("the key of acme")
 class Desk:
     """What a test of limits works with: the account `acme`, asked about in the fewest words."""
 
-    connection: StoreConnection
+    connection: Store
     limits: RedisLimits
     keys: RedisKeys
     identity: Identity
@@ -93,7 +93,7 @@ def load_timed_script(name: str) -> Script:
 
 
 @pytest.fixture
-async def timed_desk(store: StoreConnection, monkeypatch: pytest.MonkeyPatch) -> TimedDesk:
+async def timed_desk(store: Store, monkeypatch: pytest.MonkeyPatch) -> TimedDesk:
     monkeypatch.setattr(store_limits, "load_script", load_timed_script)
     desk = await make_desk(store, TimedDesk)
     await desk.set_time(datetime(2026, 11, 23, 10, 30, tzinfo=UTC))
@@ -101,14 +101,15 @@ async def timed_desk(store: StoreConnection, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.fixture
-async def desk(store: StoreConnection) -> Desk:
+async def desk(store: Store) -> Desk:
     return await make_desk(store, Desk)
 
 
 _DeskT = TypeVar("_DeskT", bound=Desk)
 
 
-async def make_desk(store: StoreConnection, kind: type[_DeskT]) -> _DeskT:
+async def make_desk(store: Store, kind: type[_DeskT]) -> _DeskT:
+    """Make the account in an empty store."""
     keys = RedisKeys(store)
     assert await keys.create_account(Account("acme", plan=None, disabled=False, version=1, created_ms=1))
     key = ApiKey("key_1", "acme", name="first", hint="sk-aion-acme-…abcd", created_ms=1)

@@ -11,9 +11,10 @@ import pytest
 from redis.asyncio.connection import SSLConnection
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection, connect_store
+from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection
 from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
+from proxy.stores.opening import connect_store
 from proxy.stores.scripts import Script, load_script
 from proxy.stores.server import Server
 from tests.stores.fake_server import fake_server, pong
@@ -489,11 +490,12 @@ async def test_a_tcp_address_with_a_database(own_server, unused_tcp_port):
         assert await unix.call("GET", "a") == b"in three"
 
 
-async def test_redis_py_still_has_the_private_reader_that_replies_are_read_with():
-    """`_reply_parser` leans on one private attribute: if a new redis-py moves it, this says so before anything else."""
+async def test_redis_py_still_has_the_private_attributes_that_lines_are_made_of():
+    """`Line` leans on them: if a new redis-py moves them, this says so before anything else."""
     connection = Server("redis://localhost", 1.0)._kind()
 
     assert asyncio.iscoroutinefunction(connection._parser.read_response)
     assert asyncio.iscoroutinefunction(connection._parser.read_from_socket)
     assert hasattr(connection._parser, "_reader")
     assert type(connection._parser).__name__ == "_AsyncHiredisParser"
+    assert connection._writer is None

@@ -7,9 +7,11 @@ import pytest
 from proxy.accounts import Account, ApiKey, Identity
 from proxy.errors import StoreUnavailable
 from proxy.limits import Hold, Limits
-from proxy.stores.connection import connect_store
+from proxy.stores.counters import RedisCounters
+from proxy.stores.gateways import RedisGateways
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
 from tests.stores.fake_server import fake_server
 
 IDENTITY = Identity(
@@ -55,6 +57,21 @@ async def test_a_renewal_of_another_account(tmp_path):
 async def test_the_use_of_another_account(tmp_path):
     async with answering(tmp_path, array("other", 1, 0, 0, 0, 0, 0, 0, 0, 1, "0", "0", "0", 1)) as connection:
         await RedisLimits(connection).use("acme", Limits())
+
+
+async def test_the_answer_to_a_top_up_of_another_request(tmp_path):
+    async with answering(tmp_path, array("req_2", 1)) as connection:
+        await RedisLimits(connection).top_up("acme", HOLD, Hold("req_1", 9, 9), Limits())
+
+
+async def test_the_count_of_another_worker(tmp_path):
+    async with answering(tmp_path, array("1-abc", 7)) as connection:
+        await RedisGateways(connection, "0-abc").attend()
+
+
+async def test_the_counters_of_another_account(tmp_path):
+    async with answering(tmp_path, array("other", 0)) as connection:
+        await RedisCounters(connection).read("acme")
 
 
 async def test_the_record_of_another_account(tmp_path):

@@ -14,9 +14,9 @@ import pytest
 
 from proxy.errors import StoreUnavailable
 from proxy.stores import embedded
-from proxy.stores.connection import connect_store
 from proxy.stores.data_dir import DataDir, ask, is_ready, listener
 from proxy.stores.embedded import EmbeddedStore, find_server, open_store
+from proxy.stores.opening import connect_store
 from tests.conftest import debian_redis
 
 ROOT = Path(__file__).parents[2]

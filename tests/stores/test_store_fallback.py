@@ -27,15 +27,14 @@ class Flaky:
         self.fate = lambda: "whole"
         self.error: BaseException | None = None
 
-    @property
-    def up(self) -> bool:
-        return self.fate() != "away"
+    def call(self, *words, **how) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._suffer(lambda: self._connection.call(*words, **how)))
 
-    def call(self, *words, name=None) -> asyncio.Future[Any]:
-        return asyncio.ensure_future(self._suffer(lambda: self._connection.call(*words, name=name)))
+    def script(self, script, keys, args, **how) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._suffer(lambda: self._connection.script(script, keys, args, **how)))
 
-    async def script(self, script, keys, args) -> Any:
-        return await self._suffer(lambda: self._connection.script(script, keys, args))
+    def send(self, script, key, packed, **how) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._suffer(lambda: self._connection.send(script, key, packed, **how)))
 
     def distrust(self, detail: str) -> StoreUnavailable:
         return self._connection.distrust(detail)
@@ -48,7 +47,7 @@ class Flaky:
             raise away
         reply = await ask()
         if fate == "unheard":
-            raise StoreUnavailable("too slow")
+            raise StoreUnavailable("too slow", may_have_run=True)
         return reply
 
 

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from proxy.errors import StoreUnavailable
 from proxy.limits import Hold, Limit, LimitReached, Limits, Period, Reservation
 from proxy.stores.gateways import COUNTED_MS, RedisGateways
 
@@ -34,14 +33,6 @@ class TestAttending:
         now = await desk.now() * 1000
         await desk.connection.call("ZADD", ROLL, int(now - COUNTED_MS + 10_000), "late", int(now - COUNTED_MS), "gone")
         assert await gateways.attend() == 2
-
-    async def test_a_reply_that_belongs_to_somebody_else_ends_the_connection(self, desk, gateways, monkeypatch):
-        async def reply_to_another(*_):
-            return [b"1-abc", 7]
-
-        monkeypatch.setattr(desk.connection, "script", reply_to_another)
-        with pytest.raises(StoreUnavailable, match="another request"):
-            await gateways.attend()
 
 
 class TestAdopting:

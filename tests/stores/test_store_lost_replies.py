@@ -10,8 +10,9 @@ from proxy.call import Metered
 from proxy.errors import StoreUnavailable
 from proxy.limits import Hold, Limits, Reservation
 from proxy.steps.settle import Settler
-from proxy.stores.connection import StoreConnection, connect_store
+from proxy.stores.connection import StoreConnection
 from proxy.stores.limits import RedisLimits
+from proxy.stores.opening import connect_store
 from proxy.usage import Usage, UsageSource
 from specimens import call
 from tests.stores.lossy_relay import lossy_relay

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.limits import Period
-from proxy.stores.server import Command, pack
+from proxy.stores.packing import Command, pack, with_text
+from proxy.stores.scripts import load_script
 
 texts = st.text(st.characters(max_codepoint=127), max_size=8)
 words = st.lists(texts | st.integers(), max_size=4)
@@ -26,3 +27,12 @@ def test_a_word_of_an_enumeration_is_its_value():
 def test_what_is_not_ascii_is_not_packed_wrongly():
     with pytest.raises(UnicodeEncodeError):
         Command(["X"], 1).packed(["\xe9"])
+
+
+@given(words)
+def test_a_script_by_its_digest_becomes_the_same_script_by_its_text(after):
+    script = load_script("admit")
+
+    packed = with_text(pack(("EVALSHA", script.sha, *after)), script)
+
+    assert packed == pack(("EVAL", script.text, *after))

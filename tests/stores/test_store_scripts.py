@@ -15,7 +15,7 @@ from proxy.stores.scripts import load_script
 NOW = 1_795_000_000_000_000
 WINDOW = 60_000_000
 SCRIPTS = sorted(path.name.removesuffix(".lua") for path in (files("proxy.stores") / "lua").iterdir())
-SHARED = ("calendar", "leases", "rates", "used")
+SHARED = ("calendar", "leases", "rates", "settled", "used")
 
 # The functions under test are pure: an example leaves nothing behind in the server.
 examples = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

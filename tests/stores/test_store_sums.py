@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from proxy.limits import Hold, Limit, Limits, Period, Reservation
 from proxy.stores import limits as store_limits
-from proxy.stores.connection import connect_store
+from proxy.stores.opening import connect_store
 from tests.stores.conftest import TimedDesk, load_timed_script, make_desk
 
 LIMITS = Limits(
