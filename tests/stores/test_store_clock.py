@@ -1,5 +1,7 @@
 """A server whose clock jumps: nobody is locked out for longer than one window, and holds end with the others."""
 
+import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from tests.stores.conftest import Desk, make_desk
 from tests.stores.redis_servers import RedisServer, options_of
 
 HOUR = 3600
+A_MOMENT = 5
+"""Seconds; much less than a window, and more than it takes to ask for the time."""
 LIMITS = Limits(requests_per_minute=2, tokens_per_minute=100, concurrent_requests=10)
 
 
@@ -48,18 +52,14 @@ async def desk(tmp_path, clock):
         server.kill()
 
 
-def set_clock(clock, seconds):
-    """Write it in one step: the server may read it at any moment."""
+async def set_clock(desk, clock, seconds):
+    """Put the server's clock so far from the real time; servers look at their clock now and then, not always."""
     new = clock.with_suffix(".new")
     new.write_text(f"{seconds:+d}\n")
     new.replace(clock)
-
-
-async def test_the_clock_of_the_server_follows_the_file(desk: Desk, clock):
-    before = await desk.now()
-    set_clock(clock, HOUR)
-
-    assert await desk.now() - before == pytest.approx(HOUR, abs=PATIENCE)
+    async with asyncio.timeout(PATIENCE):
+        while abs(await desk.now() - time.time() - seconds) > A_MOMENT:  # noqa: ASYNC110 - of another process
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR], ids=["ahead", "back"])
@@ -68,22 +68,22 @@ async def test_after_a_jump_a_used_up_rate_is_free_again_within_a_window(desk: D
         assert isinstance(await desk.admit(LIMITS, f"r{number}", tokens=50), Reservation)
     assert isinstance(await desk.admit(LIMITS, "r2", tokens=50), LimitReached)
 
-    set_clock(clock, jump)
+    await set_clock(desk, clock, jump)
     verdict = await desk.admit(LIMITS, "r3", tokens=50)
     if isinstance(verdict, LimitReached):
         assert verdict.limit in (Limit.REQUESTS_PER_MINUTE, Limit.TOKENS_PER_MINUTE)
         assert verdict.retry_after_ms <= 60_000
-        set_clock(clock, jump + 61)
+        await set_clock(desk, clock, jump + 61)
         verdict = await desk.admit(LIMITS, "r3", tokens=50)
     assert isinstance(verdict, Reservation)
 
 
 async def test_what_jumps_there_and_back_leaves_no_hold_that_outlives_a_lease(desk: Desk, clock):
-    set_clock(clock, HOUR)
+    await set_clock(desk, clock, HOUR)
     assert isinstance(await desk.admit(LIMITS, "r0", tokens=50), Reservation)
-    set_clock(clock, 0)
+    await set_clock(desk, clock, 0)
     await desk.admit(Limits(concurrent_requests=1), "r1")
-    set_clock(clock, 70)
+    await set_clock(desk, clock, 70)
 
     assert (await desk.limits.use("acme", LIMITS)).in_flight == 0
     assert await desk.counter("held_tokens") == 0
@@ -96,5 +96,5 @@ async def test_a_jump_on_a_new_day_begins_that_day(desk: Desk, clock):
     await desk.limits.settle("acme", reservation.hold, 100, 0, limits)
     assert isinstance(await desk.admit(limits, "r1", tokens=1), LimitReached)
 
-    set_clock(clock, 24 * HOUR)
+    await set_clock(desk, clock, 24 * HOUR)
     assert isinstance(await desk.admit(limits, "r2", tokens=100), Reservation)
