@@ -45,6 +45,7 @@ class ClientRequest:
 
     __slots__ = (
         "_body",
+        "_chunks",
         "_common",
         "_line",
         "_stream_lines",
@@ -64,6 +65,7 @@ class ClientRequest:
         self._body = body
         self._common = b""
         self._stream_lines = b""
+        self._chunks = head.chunks
         self.head = head
         self.content = content
         self.keep_alive = head.chunks and not head.last
@@ -173,14 +175,14 @@ class ClientRequest:
     def start(self) -> None:
         """Send the head of a stream."""
         self.answered = 200
-        self._write(stream_head(self._lines(self._stream_lines), chunked=self.head.chunks))
+        self._write(stream_head(self._lines(self._stream_lines), chunked=self._chunks))
 
     def write(self, piece: bytes) -> None:
         """Send a piece as one chunk, the object itself and not a copy."""
         transport = self._transport
         if transport.is_closing():
             return
-        if self.head.chunks:
+        if self._chunks:
             transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
         else:
             transport.write(piece)
@@ -189,7 +191,7 @@ class ClientRequest:
         """Send the last events and the end of the body."""
         if last:
             self.write(last)
-        if self.head.chunks:
+        if self._chunks:
             self._write(_LAST_CHUNK)
         self._line.flow = None
 
