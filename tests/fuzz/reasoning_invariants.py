@@ -5,6 +5,8 @@
 - Of text alone, the split is the one that a plain reading of the rules finds, in a stream too; inline, the text stays
   as it is.
 - With anything else beside the text, a stream says in the end what the whole answer says.
+- A block that only repeats a field is dropped, wherever in the text that is noticed, if nothing of it has left.
+- A field of reasoning that is no text is as if it were not there.
 """
 
 import json
@@ -95,6 +97,19 @@ def the_scanner_finds_what_a_plain_reading_finds(data: bytes) -> None:
                 assert scanned(pieces, blocks, prefilled=prefilled) == ("", OPENING * opened + text)
 
 
+def a_repetition_is_dropped_wherever_it_is_noticed(data: bytes) -> None:
+    _, deltas = planned(data)
+    text = text_of(deltas)
+    _, content = expected(text, prefilled=False)
+    for blocks, prefilled in ((Blocks.TAKE, False), (Blocks.TAKE, True), (Blocks.LEAVE, True), (Blocks.AWAIT, False)):
+        for at in range(min(len(text), 300) + 1):
+            scanner = TagScanner(OPENING, CLOSING, blocks, prefilled=prefilled)
+            if scanner.feed(text[:at]) != ("", ""):
+                break
+            scanner.repeats()
+            assert "".join((scanner.feed(text[at:])[1], scanner.flush()[1])) == content
+
+
 def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return b"data: " + json.dumps({"id": "r", "choices": [choice]}).encode() + b"\n\n"
@@ -140,15 +155,40 @@ def a_stream_says_what_the_whole_answer_says(data: bytes) -> None:
         ({name: delta[name]} for delta in deltas for name in TEXTS if delta.get(name)),
         key=lambda delta: (*TEXTS[1:], TEXTS[0]).index(next(iter(delta))),
     )
-    message = {"role": "assistant", **{name: text for name, text in texts.items() if text}}
-    body = {"id": "r", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
-    answer = read_answer(json.dumps(body).encode(), new_id=lambda: NEW_ID, reasoning=planned_as)
-    written = wire_json.encode(answer.choices)
-    [choice] = json.loads(answer.disguise.take_off(written) if answer.disguise else written)
+    message = message_of({name: text for name, text in texts.items() if text}, planned_as)
     for asked in ({}, {"every_event": True}):
         stream = streamed(spoken, planned_as, **asked)
         for name in TEXTS:
-            assert whole(stream.texts[name].get(0, "")) == whole(choice["message"].get(name) or "")
+            assert whole(stream.texts[name].get(0, "")) == message.get(name, "")
+
+
+def what_is_no_text_is_as_if_it_were_not_there(data: bytes) -> None:
+    planned_as, _ = planned(data)
+    deltas = []
+    for line in option(data)[1].splitlines():
+        try:
+            delta = strict_json(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(delta, dict) and isinstance(delta.get("content"), str | None):
+            deltas.append(
+                {name: delta[name] for name in ("reasoning", "reasoning_content", "content") if name in delta}
+            )
+    texts = [{name: value for name, value in delta.items() if isinstance(value, str)} for delta in deltas]
+    for asked in ({}, {"every_event": True}):
+        assert streamed(deltas, planned_as, **asked) == streamed(texts, planned_as, **asked)
+    for one, text in zip(deltas, texts, strict=True):
+        assert message_of(one, planned_as) == message_of(text, planned_as)
+
+
+def message_of(message: dict[str, Any], planned_as: ReasoningPlan) -> dict[str, Any]:
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": "stop"}
+    answer = read_answer(
+        json.dumps({"id": "r", "choices": [choice]}).encode(), new_id=lambda: NEW_ID, reasoning=planned_as
+    )
+    written = wire_json.encode(answer.choices)
+    [found] = json.loads(answer.disguise.take_off(written) if answer.disguise else written)
+    return {name: whole(text) for name, text in found["message"].items() if isinstance(text, str)}
 
 
 def whole(text: str) -> str:
@@ -174,7 +214,9 @@ def a_stream_of_text_is_split_as_a_plain_reading_splits_it(data: bytes) -> None:
 
 INVARIANTS = (
     the_scanner_finds_what_a_plain_reading_finds,
+    a_repetition_is_dropped_wherever_it_is_noticed,
     cuts_make_no_difference,
     a_stream_says_what_the_whole_answer_says,
     a_stream_of_text_is_split_as_a_plain_reading_splits_it,
+    what_is_no_text_is_as_if_it_were_not_there,
 )
