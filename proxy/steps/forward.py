@@ -77,24 +77,21 @@ async def forward(
     """
     last: UpstreamError | None = None
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
+    ignored: tuple[str, ...] = ()
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
-        translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         outcome = replace(
-            outcome,
-            target=target,
-            attempts=outcome.attempts + 1,
-            asked_at=outcome.asked_at or forwarder.clock(),
-            ignored=translation.ignored,
+            outcome, target=target, attempts=outcome.attempts + 1, asked_at=outcome.asked_at or forwarder.clock()
         )
-        all_lines = lines + ignored_line(translation.ignored)
-        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation)
+        translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
+        ignored = translation.ignored
+        attempt = _Attempt(call, target, upstream, client, lines + ignored_line(ignored), forwarder, translation)
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
-                return replace(outcome, ending=Ending.CANCELLED, fault=_stopping()), None
+                return replace(outcome, ending=Ending.CANCELLED, fault=_stopping(), ignored=ignored), None
             forwarder.watch.attempt(call, target, error)
             last = error
             if not may_try_next(error):
@@ -108,7 +105,7 @@ async def forward(
     if last is None or outcome.target is None:
         return replace(outcome, fault=_no_route()), None
     secrets = upstreams[outcome.target.route.provider].secrets()
-    return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets)), None
+    return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets), ignored=ignored), None
 
 
 class _Attempt(Struct, frozen=True):
