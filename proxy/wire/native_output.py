@@ -3,6 +3,7 @@
 The size is billed if the provider tells no usage; the items are what a response that breaks off has to show. Pure.
 """
 
+from contextlib import suppress
 from itertools import groupby
 from operator import attrgetter
 from typing import Final
@@ -18,9 +19,13 @@ from proxy.wire.scan import FOLD_AT
 
 MAX_KEPT: Final = 16 * 1024 * 1024
 """How much is kept of the items; of what comes behind it, only the size is known."""
+_ENTRY: Final = 64
+"""What a text takes beside its characters, roughly."""
 _MOST_DIGITS: Final = 9
 _DATA: Final = b"data: "
 _NOTHING: Final = Raw(b"null")
+_ADDED: Final = "response.output_item.added"
+_ITEMS: Final = frozenset({_ADDED, "response.output_item.done"})
 
 
 class _Part(Struct):
@@ -93,24 +98,26 @@ class NativeOutput:
         for event in events:
             self._number = 1 + (event.sequence_number if event.sequence_number >= 0 else self._number)
         for (kind, output_index, *indexes), run in groupby(events, _place):
-            same = list(run)
-            item = self._items.get(output_index)
-            said = [text[1:-1] for event in same if (text := bytes(event.delta)).startswith(b'"')]
-            if said:
-                self._hear(item, kind, max(indexes), b"".join(said))
-            for event in () if said else same:
-                if event.item is not _NOTHING:
+            if kind in _ITEMS:
+                for event in run:
                     self._take(event)
-                elif event.part is not None and isinstance(item, OpenItem):
-                    item.begin_part(event.part.type, max(indexes))
+            else:
+                self._hear(kind, output_index, max(indexes), list(run))
 
-    def _hear(self, item: OpenItem | Raw | None, kind: str, index: int, text: bytes) -> None:
+    def _hear(self, kind: str, output_index: int, index: int, events: list[_Event]) -> None:
+        """Take events of one kind about one text."""
+        text = b"".join([said[1:-1] for event in events if (said := bytes(event.delta)).startswith(b'"')])
         size = len(text) if b"\\" not in text else len((json.text_of(Raw(b'"%b"' % text)) or "").encode())
         self._size += size
+        item = self._items.get(output_index)
         if isinstance(item, OpenItem):
             item.heard += size
-            self._room -= len(text)
-            if self._room > 0:
+            self._room -= len(text) + _ENTRY
+            if self._room <= 0:
+                return
+            if (part := events[0].part) is not None:
+                item.begin_part(part.type, index)
+            else:
                 item.hear(kind, index, text)
 
     def _take(self, event: _Event) -> None:
@@ -118,15 +125,17 @@ class NativeOutput:
         index = event.output_index
         try:
             item, disguise = json.split_disguised(bytes(event.item))
-            size = item_size(item)
         except Malformed:
             return
+        size = 0
+        with suppress(Malformed):  # of parts that are none
+            size = item_size(item)
         before = self._items.get(index)
         self._size += max(0, size - before.heard) if isinstance(before, OpenItem) else size
         self._room -= len(bytes(event.item))
         if self._room <= 0:
             self._items.pop(index, None)
-        elif event.type == "response.output_item.added":
+        elif event.type == _ADDED:
             self._items[index] = OpenItem(revealed(item, disguise), size)
         else:
             self._items[index] = event.item.copy()

@@ -28,13 +28,13 @@ MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
 # Whole events in the form in which clients get them.
 _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+")
-# Those that add to a text or to arguments: whatever else they hold, nothing is to be done. What matched one event is
+# Those that add to a text or to arguments: nothing is to be done, whatever they say. What matched one event is
 # not tried in another way, so that the time grows with the size alone.
 _DELTAS: Final = re.compile(
     rb'(?>event: (response\.[a-z_.]+\.delta)\ndata: \{(?:"type":"\1",[^\r\n]*\}|[^\r\n]*,"type":"\1"\})\n\n)++'
 )
 _EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
-_LIFECYCLE: Final = re.compile(rb'"response(?:\.(?:completed|incomplete|failed))?"')
+_ENDING: Final = re.compile(rb'"response\.(?:completed|incomplete|failed)"')
 _EMPTY: Final = Raw(b'""')
 _BEGINNING: Final = ("response.created", "response.in_progress")
 _ENDINGS: Final = frozenset({"response.completed", "response.incomplete"})
@@ -106,17 +106,18 @@ class NativeStream:
 
     def fail(self, fault: Fault, request_id: str) -> bytes:
         """Write the events that end the stream with an error: numbered on, with the items so far."""
-        number = self._output.next_number()
+        number, items = self._output.next_number(), self._output.items()
         known = self._response or json.split_object(bytes(response_object(self._shape(), Status.IN_PROGRESS)))
         begun: dict[str, object] = {**known, "status": Status.IN_PROGRESS, "output": [], "usage": None, "error": None}
-        out = []
-        for kind in _BEGINNING[number if self._response else 0 :]:
-            out.append(event(kind, number, response=begun))
-            number += 1
-        failed: dict[str, object] = {**known, "status": Status.FAILED, "error": response_error(fault, request_id)}
-        if items := self._output.items():
-            failed["output"] = items
-        out += [error_event(fault, request_id, number), event("response.failed", number + 1, response=failed), DONE]
+        missing = _BEGINNING[number:] if self._response else () if items else _BEGINNING
+        out = [event(kind, number + ahead, response=begun) for ahead, kind in enumerate(missing)]
+        number += len(missing)
+        told = {"status": Status.FAILED, "output": items, "error": response_error(fault, request_id)}
+        out += [
+            error_event(fault, request_id, number),
+            event("response.failed", number + 1, response={**known, **told}),
+            DONE,
+        ]
         return b"".join(out)
 
     def _whole_answer(self) -> bytes:
@@ -180,7 +181,7 @@ class NativeStream:
         if self.committed and _is_plain(one.raw):
             return self._handed(one.raw)
         try:
-            return self._parsed(one, one.data.replace(b"\n", b" "))
+            return self._parsed(one, one.data.replace(b"\n", b" ").strip(b" \t"))
         except Malformed:
             self.dropped += 1
             self._unreadable += 1
@@ -231,9 +232,11 @@ class NativeStream:
 
 def _is_plain(events: bytes) -> bool:
     """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon."""
+    if b'"response"' in events:
+        return False
     if _DELTAS.fullmatch(events) is None and (
         _CLEAN.fullmatch(events) is None
-        or _LIFECYCLE.search(events) is not None
+        or _ENDING.search(events) is not None
         or b"event: error\n" in events
         or not is_quiet(events)
     ):

@@ -4,7 +4,7 @@
 - What is billed is never negative, and no part of it is larger than the whole.
 - Where the provider's bytes were cut changes nothing of what a client gets; when the answer was begun, no text of it.
 - A client gets events of at most an `event: ` line and one `data: {…}` line ended by LF, and last of all one [DONE].
-- A failing stream ends with an error and a failed response, numbered on from what came before.
+- A failing stream ends with an error and a failed response, numbered on from what came before, with the items so far.
 - Texts come out as they went in; the model's name is the catalog's, and what a provider is paid does not show.
 """
 
@@ -22,6 +22,9 @@ from proxy.wire.json import is_utf8
 from proxy.wire.native_answer import NativePlan
 from proxy.wire.native_response import NativeStream
 
+BEGINNING = ["response.created", "response.in_progress"]
+ITEM_EVENTS = ("response.output_item.added", "response.output_item.done")
+MOST_DIGITS = 10**9
 PLANS = (
     NativePlan(CATALOG),
     NativePlan(CATALOG, metadata=b'{"k":"v"}', strip_fields=("provider",)),
@@ -112,19 +115,40 @@ def a_client_can_read_it(data: bytes) -> None:
         events = parsed(data_of(out))
     else:
         events = parsed(data_of(out + stream.fail(FAULT, "req_1")))
-        *events, error, failed = events
+        came = data_of(out + DONE)
+        *begun, error, failed = events[len(parsed(came)) :]
+        assert [event["type"] for event in begun] in ([], BEGINNING[1:], BEGINNING)
         assert (error["type"], failed["type"]) == ("error", "response.failed")
-        assert failed["sequence_number"] == error["sequence_number"] + 1
         assert failed["response"]["status"] == "failed"
-        last = parsed(data_of(out + DONE)[-1:])
+        numbers = [event["sequence_number"] for event in (*begun, error, failed)]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        last = parsed(came[-1:])
         number = last[0].get("sequence_number") if last else None
-        assert type(number) is not int or not 0 <= number < 10**9 or error["sequence_number"] == number + 1
+        assert type(number) is not int or not 0 <= number < 10**9 or numbers[0] == number + 1
         assert failed["response"]["error"]["message"] == error["message"]
     for event in events:
         if isinstance(response := event.get("response"), dict):
             assert response["model"] == CATALOG
             assert not isinstance(usage := response.get("usage"), dict) or "cost" not in usage
             assert not set(planned_as.strip_fields) & response.keys()
+
+
+def items_are_not_lost_when_it_fails(data: bytes) -> None:
+    planned_as, sent = planned(data)
+    out, stream = played(planned_as, event_by_event(sent))
+    if not stream.committed or stream.error is None:
+        return
+    came = data_of(out + DONE)
+    events = [event for event in parsed(came) if event.get("type") in ITEM_EVENTS]
+    done = {}
+    for event in events:
+        index, item = event.get("output_index"), event.get("item")
+        if type(index) is not int or not 0 <= index < MOST_DIGITS or not isinstance(item, dict):
+            return
+        done[index] = item if event["type"] == ITEM_EVENTS[1] else None
+    shown = parsed(data_of(out + stream.fail(FAULT, "req_1")))[-1]["response"]["output"]
+    if len(parsed(came)) == len(came):
+        assert all(item in (None, one) for (_, item), one in zip(sorted(done.items()), shown, strict=True))
 
 
 def text_out_is_text_in(data: bytes) -> None:
@@ -162,5 +186,6 @@ INVARIANTS = (
     cuts_make_no_difference,
     the_moment_of_beginning_makes_no_difference,
     a_client_can_read_it,
+    items_are_not_lost_when_it_fails,
     text_out_is_text_in,
 )

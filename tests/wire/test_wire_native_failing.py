@@ -166,9 +166,16 @@ def test_f6_10_half_a_pair_in_what_was_said_survives():
     assert rb'"note":"\ud83d"' in out
 
 
-@pytest.mark.parametrize("item", ["null", "7", '{"content":[7]}', "{"], ids=str)
+@pytest.mark.parametrize("item", ["null", "7", "[]", "{"], ids=str)
 def test_an_item_that_is_none_is_not_shown(item: str):
     assert failed_after(*BEGUN[:2], added(item), delta("a", 3), SAID[0])["output"] == []
+
+
+def test_an_item_with_parts_that_are_none_is_shown_as_it_came():
+    item = '{"content":[7],"summary":{}}'
+    done = told("response.output_item.done", 5, f',"output_index":1,"item":{item}')
+    (_, shown) = failed_after(*BEGUN, SAID[0], done)["output"]
+    assert shown == json.loads(item)
 
 
 def test_what_is_kept_of_a_response_is_bounded(monkeypatch: pytest.MonkeyPatch):
@@ -182,6 +189,22 @@ def test_what_is_kept_of_a_response_is_bounded(monkeypatch: pytest.MonkeyPatch):
     fed.feed(ITEM_DONE.encode())
     assert fed._output.items() == []
     assert fed._output.size() == 400 * 100
+
+
+def test_of_parts_that_say_nothing_no_more_is_kept_either(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native_output, "MAX_KEPT", 1000)
+    part = '"part":{"type":"refusal","refusal":""}'
+    parts = [told("response.content_part.added", n, f',"output_index":0,"content_index":{n},{part}') for n in range(99)]
+    fed, out = feed(*BEGUN, *parts, SAID[0])
+    (item,) = parse(out + fed.fail(FAULT, REQUEST))[-1]["response"]["output"]
+    assert len(item["content"]) < 1000 / 64
+
+
+def test_of_items_that_are_done_no_more_is_kept_either(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native_output, "MAX_KEPT", 1000)
+    item = json.dumps({"id": "x", "type": "image_generation_call", "result": "a" * 200})
+    done = [told("response.output_item.done", n, f',"output_index":{n},"item":{item}') for n in range(2, 20)]
+    assert failed_after(*BEGUN[:2], *done)["output"] == (999 // len(item)) * [json.loads(item)]
 
 
 def gateway_s(*deltas: str) -> list[bytes]:
@@ -245,6 +268,13 @@ def test_what_came_before_the_response_counts_in_the_numbers():
         *("response.created", "response.in_progress", "error", "response.failed")
     ]
     assert [event["sequence_number"] for event in events] == [0, 1, 2, 3, 4]
+
+
+def test_f6_2_a_stream_that_never_told_of_its_response_does_not_begin_behind_what_it_said():
+    fed, out = feed(*BEGUN[2:], SAID[0])
+    events = parse(out + fed.fail(FAULT, REQUEST))
+    assert [event["type"] for event in events[-3:]] == ["response.output_text.delta", "error", "response.failed"]
+    assert events[-1]["response"]["output"][0]["content"][0]["text"] == "Hel"
 
 
 # Numbers

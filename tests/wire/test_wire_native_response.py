@@ -70,6 +70,12 @@ def test_e3_0_an_event_that_tells_its_kind_last_is_handed_on_too():
     assert fed.feed(last) is last
 
 
+def test_c2_a_response_that_stands_where_none_belongs_does_not_show_the_provider_s_name():
+    fed, _ = feed(*BEGUN, SAID[0])
+    odd = delta("a", 5).replace('"}\n', f'","response":{response("in_progress")}}}\n')
+    assert b"gpt-up" not in fed.feed(odd.encode())
+
+
 def test_events_that_could_be_read_in_two_ways_take_no_time_to_be_told_from_others():
     fed, _ = feed(*BEGUN, SAID[0])
     twice = delta("a", 5).replace('"}\n\n', '","type":"response.output_text.delta"}\n\n')
@@ -101,6 +107,11 @@ def test_e2_1_a_byte_order_mark_and_data_over_several_lines_are_read():
     for size in (1, 2, 1 << 20):
         pieces = in_pieces_of(size, b"\xef\xbb\xbf" + lines.encode())
         assert play(pieces)[1].replace(b' "seq', b'"seq') == SHOWN
+
+
+def test_e1_1_blanks_around_the_data_go():
+    blank = re.sub(r"^data: (.*)$", r"data:\ndata:  \t\1 ", STREAM, flags=re.MULTILINE)
+    assert play([blank.encode()])[1] == SHOWN
 
 
 def test_an_event_whose_data_do_not_name_its_kind_is_known_by_its_event_line():
@@ -217,7 +228,7 @@ def test_what_was_said_is_counted_without_being_kept():
     fed, _ = feed(*BEGUN, SAID[0])
     for _ in range(400):
         fed.feed(delta("a" * 100, 5).encode())
-        assert fed._output._kept_size <= native_output.FOLD_AT
+        assert sum(map(len, fed._output._kept)) <= native_output.FOLD_AT
     assert fed._output.size() == 3 + 400 * 100
 
 
