@@ -96,7 +96,7 @@ class Outcome(Struct, frozen=True):
     """When the first byte went to the client."""
     fault: Fault | None = None
     ignored: tuple[str, ...] = ()
-    """The paths of what the client sent and the target was not."""
+    """Of a fault: the paths of what the client sent and the target was not."""
     dropped_events: int = 0
     """Events of a stream that could not be read."""
     stray_close_tags: int = 0

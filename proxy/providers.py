@@ -88,7 +88,7 @@ class DeveloperRole(StrEnum):
 def _parse_tags(value: object) -> tuple[str, str]:
     if isinstance(value, list | tuple) and len(value) == 2:  # noqa: PLR2004 - opening and closing
         opening, closing = value
-        if isinstance(opening, str) and isinstance(closing, str) and opening and closing and opening != closing:
+        if all(isinstance(tag, str) and tag.strip() for tag in value) and opening != closing:
             return opening, closing
     raise Wrong('must be a list of two different texts, such as ["<think>", "</think>"]', "is no pair of tags")
 

@@ -81,13 +81,12 @@ async def forward(
     """
     last: UpstreamError | None = None
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
+    ignored: tuple[str, ...] = ()
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
-        outcome = Outcome(
-            Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at, ignored=ignored
-        )
+        outcome = Outcome(Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at)
         all_lines = lines + ignored_line(ignored) if ignored else lines
         attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
         try:
@@ -96,7 +95,7 @@ async def forward(
             outcome = replace(outcome, sent=outcome.sent or error.sent)
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
-                return replace(outcome, ending=Ending.CANCELLED, fault=_stopping()), None
+                return replace(outcome, ending=Ending.CANCELLED, fault=_stopping(), ignored=ignored), None
             forwarder.watch.attempt(call, target, error)
             last = error
             if not may_try_next(error):
@@ -110,7 +109,7 @@ async def forward(
     if last is None or outcome.target is None:
         return replace(outcome, fault=_no_route()), None
     secrets = upstreams[outcome.target.route.provider].secrets()
-    return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets)), None
+    return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets), ignored=ignored), None
 
 
 class _Attempt(Struct, frozen=True):

@@ -19,6 +19,8 @@ from proxy.wire.scan import FOLD_AT
 
 MAX_KEPT: Final = 16 * 1024 * 1024
 """How much is kept of the items; of what comes behind it, only the size is known."""
+_ENTRY: Final = 64
+"""What a text takes beside its characters, roughly."""
 _MOST_DIGITS: Final = 9
 _DATA: Final = b"data: "
 _NOTHING: Final = Raw(b"null")
@@ -110,10 +112,12 @@ class NativeOutput:
         item = self._items.get(output_index)
         if isinstance(item, OpenItem):
             item.heard += size
-            self._room -= len(text)
+            self._room -= len(text) + _ENTRY
+            if self._room <= 0:
+                return
             if (part := events[0].part) is not None:
                 item.begin_part(part.type, index)
-            elif self._room > 0:
+            else:
                 item.hear(kind, index, text)
 
     def _take(self, event: _Event) -> None:

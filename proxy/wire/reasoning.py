@@ -161,13 +161,13 @@ class Splitter:
             return parts
         content = delta.pop("content", None)
         found = [] if _REASONING.isdisjoint(delta) else self._fields(delta, disguise)
-        if content is not None and bytes(content).startswith(b"["):
+        if content is not None and not is_text(content):
             thinking, content = _from_parts(content, disguise)
             found += thinking
         for name, value in found:
             if self._believes(name):
                 self._reason(value, parts)
-        if content is not None and says(content) and bytes(content).startswith((b'"', b"[")):
+        if content is not None and says(content):
             self._say(content, disguise, parts)
         return parts
 
@@ -251,8 +251,13 @@ class Splitter:
         parts.append(("content", content))
 
 
-def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Raw]:
-    """Turn content in parts into its thinking and its text; with parts of any other kind the rest stays in parts."""
+def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Raw | None]:
+    """Turn content in parts into its thinking and its text; with parts of any other kind the rest stays in parts.
+
+    What is neither text nor parts is nothing.
+    """
+    if not bytes(content).startswith(b"["):
+        return [], None
     parts = _decoded(content, disguise)
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         return [], content

@@ -229,11 +229,15 @@ def _inside(text: Raw) -> bytes:
 
 
 def _joined(value: Raw, *names: str) -> bytes:
-    """Put together what the parts of a list say under these names; what they say may be parts again."""
-    said = (part.get(name, _NOTHING) for part in _parts(value) for name in names)
-    return b"".join(
-        _inside(text) or b"".join(_inside(part.get("text", _NOTHING)) for part in _parts(text)) for text in said
-    )
+    """Put together what the parts of a list say, each under the first of these names that says anything; that may be
+    parts again.
+    """
+    said = ([text for name in names if (text := _words_of(part.get(name, _NOTHING)))] for part in _parts(value))
+    return b"".join(texts[0] for texts in said if texts)
+
+
+def _words_of(text: Raw) -> bytes:
+    return _inside(text) or b"".join(_inside(part.get("text", _NOTHING)) for part in _parts(text))
 
 
 def _parts(value: Raw) -> list[RawObject]:

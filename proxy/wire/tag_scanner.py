@@ -146,22 +146,23 @@ class TagScanner:
                 self._held.append(text)  # it decides nothing, and what is held back is not looked at again
                 return "", ""
             text = self._taken() + text
-        reasoning, at = [], 0
+        found: list[str] = []
+        at = 0
         while at < len(text) and self._state is not _State.CONTENT:
-            if self._state is _State.BLOCK:
-                end = text.find(self._closing, at)
-                if end < 0:
-                    end = self._certain(text, at)
-                    self._hold(text[end:])
-                    reasoning.append(self._trimmed(text[at:end]))
-                    at = len(text)
-                else:
-                    self._state = _State.AFTER
-                    reasoning.append(self._trimmed(text[at:end].rstrip(_BLANKS)))
-                    at = end + len(self._closing)
-            else:
+            if self._state is not _State.BLOCK:
                 at = self._outside(text, at)
-        return "".join(reasoning), text[at:]
+                continue
+            end = text.find(self._closing, at)
+            if end < 0:
+                end = self._certain(text, at)
+                if end < len(text):
+                    self._hold(text[end:])
+                last = self._trimmed(text[at:end])
+                return "".join((*found, last)) if found else last, ""
+            self._state = _State.AFTER
+            found.append(self._trimmed(text[at:end].rstrip(_BLANKS)))
+            at = end + len(self._closing)
+        return "".join(found), text[at:]
 
     def _outside(self, text: str, at: int) -> int:
         """Decide what begins at a place outside of blocks; return the place of what is left to look at."""

@@ -30,6 +30,9 @@ providers:
              drop_params: [top_k], extra_body: {{safe_mode: true}}, strip_fields: [vendor]}}
   native: {{base_url: "{native}", native_responses: true}}
   tagged: {{base_url: "{tagged}", reasoning_style: tags}}
+  literal: {{base_url: "{literal}", reasoning_style: none}}
+  silenced: {{base_url: "{silenced}", reasoning_style: prefilled,
+              extra_body: {{chat_template_kwargs: {{enable_thinking: false}}}}}}
 """
 ENTRY = """\
   - id: {id}
@@ -57,12 +60,14 @@ MODELS = {
     "quick-then-second": [("quick", "m1"), ("second", "m2")],
     "reasoner": [("main", "reasoner")],
     "tagged-reasoner": [("tagged", "tagged-reasoner")],
+    "literal": [("literal", "literal")],
+    "silenced": [("silenced", "silenced")],
     "native": [("native", "native-upstream")],
     "native-or-chat": [("native", "n1"), ("main", "m1")],
     "chat-or-native": [("main", "m1"), ("native", "n1")],
 }
 ALIASES = {"test/renamed": "renamed"}
-REASONERS = {"reasoner", "tagged-reasoner"}
+REASONERS = {"reasoner", "tagged-reasoner", "literal", "silenced"}
 
 
 def catalog_entry(name: str, routes: list[tuple[str, str]]) -> str:
@@ -101,7 +106,9 @@ def make_gateway(
         closed.bind(("127.0.0.1", 0))  # and never listened on: connecting to it is refused
 
         def make(folder: Path | None = None, more: str = "") -> Gateway:
-            names = ("main", "second", "quick", "drain", "counting", "dialect", "native", "tagged")
+            names = (
+                *("main", "second", "quick", "drain", "counting", "dialect", "native", "tagged", "literal", "silenced"),
+            )
             urls = {name: all_providers.url(name) for name in names}
             config = CONFIG.format(closed=closed.getsockname()[1], **urls) + more
             keys = {"MAIN_PROVIDER_KEY": MAIN_KEY, "SECOND_PROVIDER_KEY": SECOND_KEY}

@@ -63,6 +63,30 @@ def test_reasoning_stays_in_the_text_where_the_request_says_so(gateway, provider
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (None, (THOUGHT, "<think>x")),
+        (True, (THOUGHT, "<think>x")),
+        (False, (None, f"<think>{THOUGHT}</think><think>x")),
+    ],
+)
+def test_where_tags_mean_nothing_a_field_is_reasoning_all_the_same(gateway, provider, key, stream, wanted, expected):
+    events = [role(), chunk({"reasoning_content": THOUGHT}), word("<think>x"), finish(), DONE]
+    whole_one = whole("<think>x", usage(9, 9), reasoning_content=THOUGHT)
+    provider.on("literal", streaming(events) if stream else whole_one)
+    assert said(key.ask("literal", stream=stream, reasoning_split=wanted), stream) == expected
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asked", [None, {"enable_thinking": True}])
+def test_no_tag_is_taken_for_granted_where_the_operator_has_turned_thinking_off(gateway, provider, key, stream, asked):
+    provider.on("silenced", streaming([role(), word("42."), finish(), DONE]) if stream else whole("42.", usage(9, 9)))
+    assert said(key.ask("silenced", stream=stream, chat_template_kwargs=asked), stream) == (None, "42.")
+    assert provider.only().json["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_model_that_is_not_marked_is_left_alone(gateway, provider, key, stream):
     text = f"<think>{THOUGHT}</think>42."
     events = [role(), word(text), finish(), usage_chunk(usage(9, 9)), DONE]

@@ -335,12 +335,36 @@ def test_f1_2_a_native_stream_keeps_its_events(gateway, provider, key):
     assert (line["ending"], line["usage_source"], line["prompt_tokens"]) == ("complete", "upstream", 12)
 
 
-def test_a_native_stream_that_breaks_off_fails(gateway, provider, key):
-    provider.on("native", streaming(NATIVE_EVENTS[:2]))
+def test_b3_3_a_native_stream_that_breaks_off_fails_with_what_was_said(gateway, provider, key):
+    begun = {**NATIVE["output"][0], "status": "in_progress", "content": []}
+    added = native_event("response.output_item.added", 1, output_index=0, item=begun)
+    said = native_event("response.output_text.delta", 2, output_index=0, content_index=0, delta="Good ")
+    provider.on("native", streaming([NATIVE_EVENTS[0], added, said]))
     answer = asked(gateway, key, "native", stream=True)
-    assert b"event: response.failed\n" in answer.body
-    assert answer.body.endswith(DONE)
-    assert gateway.request_line(answer.request_id)["ending"] == "upstream_truncated"
+    *_, (error, told), (failed, last) = events_of(answer)
+    assert (error, failed, told["code"]) == ("error", "response.failed", "upstream_truncated")
+    (item,) = last["response"]["output"]
+    assert (item["status"], [part["text"] for part in item["content"]]) == ("incomplete", ["Good "])
+    line = gateway.request_line(answer.request_id)
+    assert (line["ending"], line["usage_source"]) == ("upstream_truncated", "estimated")
+
+
+def test_e2_3_a_native_provider_that_answers_in_one_piece_is_streamed_all_the_same(gateway, provider, key):
+    provider.on("native", lambda exchange: exchange.answer(NATIVE))
+    answer = asked(gateway, key, "native", stream=True)
+    assert answer.header("Content-Type") == "text/event-stream; charset=utf-8"
+    events = events_of(answer)
+    assert [data["delta"] for name, data in events if name == "response.output_text.delta"] == ["Good day."]
+    assert events[-1][1]["response"] == {**NATIVE, "model": "native"}
+    line = gateway.request_line(answer.request_id)
+    assert (line["ending"], line["usage_source"], line["prompt_tokens"]) == ("complete", "upstream", 12)
+
+
+def test_the_library_reads_a_native_answer_that_came_in_one_piece(library, provider):
+    provider.on("native", lambda exchange: exchange.answer(NATIVE))
+    with library.responses.stream(model="native", input="Hi.") as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert text == stream.get_final_response().output_text == "Good day."
 
 
 @pytest.mark.parametrize("fields", [{"reasoning_split": True}, {"messages": [{"role": "user", "content": "Hi."}]}])

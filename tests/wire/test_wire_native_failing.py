@@ -191,6 +191,15 @@ def test_what_is_kept_of_a_response_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert fed._output.size() == 400 * 100
 
 
+def test_of_parts_that_say_nothing_no_more_is_kept_either(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(native_output, "MAX_KEPT", 1000)
+    part = '"part":{"type":"refusal","refusal":""}'
+    parts = [told("response.content_part.added", n, f',"output_index":0,"content_index":{n},{part}') for n in range(99)]
+    fed, out = feed(*BEGUN, *parts, SAID[0])
+    (item,) = parse(out + fed.fail(FAULT, REQUEST))[-1]["response"]["output"]
+    assert len(item["content"]) < 1000 / 64
+
+
 def test_of_items_that_are_done_no_more_is_kept_either(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(native_output, "MAX_KEPT", 1000)
     item = json.dumps({"id": "x", "type": "image_generation_call", "result": "a" * 200})

@@ -53,6 +53,11 @@ def test_an_index_that_is_no_number_is_the_first(written: str, read: int):
     assert said(f'{{"choices":[{{"index":{written}}}]}}'.encode()).choice == read
 
 
+def test_of_the_texts_of_one_detail_the_first_counts():
+    details = [{"text": "a", "summary": "x"}, {"summary": "b"}, *({"text": no, "summary": "c"} for no in ("", 5, None))]
+    assert said(chunk({"delta": {"reasoning_details": details}})).reasoning == [("reasoning_details", b"abccc")]
+
+
 def test_text_in_parts_deeper_than_any_provider_s_says_nothing():
     deep = '[{"text":' * 400 + '"a"' + "}]" * 400
     assert said(f'{{"choices":[{{"delta":{{"content":{deep}}}}}]}}'.encode()).text == b""
