@@ -73,7 +73,7 @@ class Journal:
 
     def start(self, started: Started) -> bool:
         """Write that a request is about to be sent; False if that cannot be written now."""
-        if self._cannot_sync or not self._catch_up() or not self._append(started):
+        if self._cannot_sync or not self._append(started):
             return False
         self._open[started.request_id] = Carried(started)
         return True
@@ -144,7 +144,7 @@ class Journal:
             self._failed(error)
 
     def _finish(self, request_id: str, last: Ended | Dropped) -> None:
-        if self._catch_up() and self._append(last):
+        if self._append(last):
             self._open.pop(request_id, None)
             return
         self._unwritten.append(last)

@@ -185,6 +185,8 @@ async def test_on_a_full_disk_a_request_cannot_begin_and_its_journal_says_why(di
     await journal.close()
     ((*records,),) = records_in(disk.root)
     assert [record for record in records if record != Dropped("")] == [started(other) for other in range(1, number + 1)]
+    data = Folder.all_in(disk.root)[0].segment(1).read_bytes()
+    assert scan(data, final=True).skipped == 0, "no half of a record stays"
 
 
 async def test_an_end_that_does_not_fit_is_written_when_there_is_room_again(disk: Disk, told: Told) -> None:

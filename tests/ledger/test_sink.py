@@ -202,6 +202,20 @@ async def test_damage_is_told_as_soon_as_it_is_found(quick: Bench) -> None:
     os.close(lock)
 
 
+def test_a_segment_that_ends_in_half_a_record_is_damaged_when_another_has_followed(quick: Bench) -> None:
+    folder, lock = Folder.create(quick.root, "one")
+    half = frame(encode(Ended(row(2))))[:-1]
+    folder.segment(1).write_bytes(frame(encode(Ended(row(1)))) + half)
+    quick.carry()
+    assert quick.metric("aion_journal_damage_total") == 0, "its writer may be in the middle of it"
+    folder.segment(2).write_bytes(frame(encode(Opened(0))))
+    quick.carry()
+    quick.check(row(1))
+    assert quick.metric("aion_journal_damage_total") == 1
+    assert len(list((quick.root / DAMAGED).iterdir())) == 1
+    os.close(lock)
+
+
 # what died
 
 
