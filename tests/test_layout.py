@@ -24,9 +24,9 @@ FLOORS = {
     0: ("proxy", "proxy.errors"),
     # Nouns: pure, so that everything which can be wrong in an interesting way is tested with values alone.
     1: (
-        *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.holds", "proxy.pricing", "proxy.catalog"),
-        *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
-        *("proxy.mistakes", "proxy.translation", "proxy.wire", "proxy.wire.*"),
+        *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.holds", "proxy.pricing"),
+        *("proxy.catalog", "proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities"),
+        *("proxy.sections", "proxy.mistakes", "proxy.translation", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
