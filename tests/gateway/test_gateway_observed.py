@@ -78,7 +78,7 @@ def test_labels_are_from_closed_sets(busy, key):
         for name in ("model", "provider", "endpoint", "stream", "kind", "source")
     }
     assert told["model"] <= {"unknown", *json.loads(models(busy))}
-    providers = {"main", "second", "quick", "drain", "down", "dialect", "native", "tagged"}
+    providers = {"main", "second", "quick", "drain", "counting", "down", "dialect", "native", "tagged"}
     assert told["provider"] <= {"none", *providers}
     assert told["endpoint"] <= {"chat", "responses", "models", "unknown"}
     assert told["stream"] == {"true", "false"}
