@@ -22,7 +22,7 @@ LEAST_STEP: Final = 256
 """Output tokens by which a hold grows at least: at 100 tokens a second a stream asks every two or three seconds."""
 _AHEAD: Final = 4
 """More is asked for when a quarter of a step is left, so that the answer is there before it is needed."""
-_LEAST_LOOK: Final = 1_024
+_LEAST_LOOK: Final = 2_048
 """Bytes of a stream between two looks at least."""
 
 SHARE: Final = 0.8

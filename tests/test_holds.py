@@ -426,5 +426,5 @@ def test_many_streams_together_use_no_more_than_the_room_and_a_step_each(on_end,
     assert not running, "no stream stands still for ever"
     used = sum(store.taken.values())
     grace = 1024 if on_end is OnBudgetEnd.FINISH else 0
-    between_looks = 1024 // 4 + piece // 4 + 1
+    between_looks = 2048 // 4 + piece // 4 + 1
     assert used <= room + len(streams) * (grace + between_looks)

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.accounts import Account
-from proxy.limits import OVERRIDABLE, UNLIMITED, Limits, Period, UnknownPlan, limits_of, plan_of
+from proxy.limits import OVERRIDABLE, UNLIMITED, Limits, OnBudgetEnd, Period, UnknownPlan, limits_of, plan_of
 
 PLAN = Limits(
     requests_per_minute=600,
@@ -76,3 +76,29 @@ def test_a_plan_that_the_configuration_no_longer_has_is_an_error_with_the_remedy
         plan_of(account("gold"), {"standard": PLAN}, "standard")
     assert (refused.value.account, refused.value.plan) == ("acme", "gold")
     assert "accounts set acme --plan" in str(refused.value)
+
+
+SEVERAL = Limits(
+    budget_nusd=25,
+    budget_per=Period.MONTH,
+    more_budgets=((Period.DAY, 1),),
+    on_budget_end=OnBudgetEnd.CUT,
+)
+
+
+def test_all_budgets_of_a_plan_are_those_of_its_accounts():
+    assert SEVERAL.budgets == ((Period.MONTH, 25), (Period.DAY, 1))
+    assert limits_of(account(requests_per_minute=1), SEVERAL).budgets == SEVERAL.budgets
+    assert Limits().budgets == ()
+
+
+@pytest.mark.parametrize(
+    ("own", "budgets"),
+    [({"budget_nusd": 7, "budget_per": "total"}, ((Period.TOTAL, 7),)), ({"budget_nusd": UNLIMITED}, ())],
+)
+def test_a_budget_of_its_own_takes_the_place_of_all_of_them(own, budgets):
+    assert limits_of(account(**own), SEVERAL).budgets == budgets
+
+
+def test_what_ends_a_stream_is_the_plans_word():
+    assert limits_of(account(budget_nusd=7, budget_per="day"), SEVERAL).on_budget_end is OnBudgetEnd.CUT

@@ -131,7 +131,7 @@ def test_without_room_for_more_a_stream_ends_with_an_error_and_is_charged_what_c
     assert (line["ending"], line["status"], line["usage_source"]) == ("cut", 200, "estimated")
     said = rest.count(WORD.encode())
     assert line["completion_tokens"] == 10 * said
-    assert steps * STEP <= 10 * said <= steps * STEP + 150
+    assert steps * STEP <= 10 * said <= steps * STEP + 200
     assert key.settled().spent_nusd == PROMPT * 800 + 10 * said * OUTPUT_NUSD
     assert eventually(lambda: script.say(1) or provider.only().closed)
 
@@ -166,7 +166,7 @@ def test_many_streams_at_once_use_no_more_than_the_budget_and_a_step_each(holdin
     said = sum(part.count(WORD.encode()) for part in got)
     assert spent == streams * PROMPT * 800 + 10 * said * OUTPUT_NUSD
     grace = STEP if plan == "unlimited" else 0
-    between_looks = 2 * STEP
+    between_looks = 512
     assert 0.8 * budget_tokens * OUTPUT_NUSD < spent
     assert spent <= (budget_tokens + streams * (grace + between_looks)) * OUTPUT_NUSD
     assert key.use().held_nusd == 0

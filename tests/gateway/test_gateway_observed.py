@@ -79,7 +79,7 @@ def test_labels_are_from_closed_sets(busy, key):
     }
     assert told["model"] <= {"unknown", *json.loads(models(busy))}
     providers = {
-        *("main", "second", "quick", "drain", "down", "dialect", "native", "tagged", "literal", "silenced"),
+        *("main", "second", "quick", "drain", "counting", "down", "dialect", "native", "tagged", "literal", "silenced"),
     }
     assert told["provider"] <= {"none", *providers}
     assert told["endpoint"] <= {"chat", "responses", "models", "unknown"}

@@ -334,6 +334,40 @@ def test_what_came_before_the_client_left_is_billed():
     assert stream.usage() == (Usage(PROMPT, 5), UsageSource.ESTIMATED)
 
 
+def counting(content: str, completion: int) -> str:
+    """One chunk as vLLM sends it with continuous usage."""
+    usage = {"prompt_tokens": 9, "completion_tokens": completion, "total_tokens": 9 + completion}
+    return same_model(json.dumps({"content": content})).removesuffix("}") + f',"usage":{json.dumps(usage)}}}'
+
+
+def test_the_progress_is_what_was_told_last_and_what_came_since():
+    stream = ChatStream(plan())
+    assert stream.progress() == (None, 0)
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"four"}')))
+    assert stream.progress() == (None, 4)
+    stream.feed(lines(counting("and so on", 3)))
+    assert stream.progress() == (Usage(9, 3), 0)
+    assert stream.usage() == (Usage(9, 3), UsageSource.UPSTREAM)
+    stream.feed(lines(same_model('{"content":"five."}')))
+    assert stream.progress() == (Usage(9, 3), 5)
+    assert stream.usage() == (Usage(9, 3 + 2), UsageSource.ESTIMATED)
+    stream.feed(lines(counting("more", 7)))
+    assert stream.usage() == (Usage(9, 7), UsageSource.UPSTREAM)
+
+
+def test_usage_that_cannot_be_true_is_no_progress():
+    stream = ChatStream(plan())
+    told = same_model('{"content":"four"}').removesuffix("}") + ',"usage":{"prompt_tokens":0,"completion_tokens":0}}'
+    stream.feed(lines(same_model(ROLE), told, same_model('{"content":"four"}')))
+    assert stream.progress() == (None, 8)
+    assert stream.usage() == (Usage(PROMPT, 2), UsageSource.ESTIMATED)
+
+
+def test_usage_in_the_middle_of_a_stream_that_ends_is_the_bill():
+    sent = lines(same_model(ROLE), counting("four", 3), same_model('{"content":"more"}'), same_model("{}", '"stop"'))
+    assert play([sent + lines(DONE)], plan()).usage == Usage(9, 3)
+
+
 def test_a_whole_completion_becomes_two_chunks_a_choice():
     chunks = chunks_in(play([COMPLETION.encode()], plan()).out)
     message, last = chunks

@@ -282,3 +282,27 @@ def test_a_tool_call_of_a_choice_whose_number_is_none_is_the_first_ones(index: s
     event = lines(openai(call)).replace(b'"choices":[{"index":0', b'"choices":[{"index":%b' % index.encode())
     assert index.encode() in event
     assert counted([event]).called() == {0}
+
+
+@given(
+    stories=st.lists(st.tuples(st.sampled_from(["events", "known", "mark", "count"]), st.integers(0, 40)), max_size=30),
+    fold_at=st.sampled_from([0, 300, FOLD_AT]),
+)
+def test_what_came_after_the_last_mark_is_known_however_it_was_counted(stories: list[tuple[str, int]], fold_at: int):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan, "FOLD_AT", fold_at)
+        counter, total, marked = OutputCounter(), 0, 0
+        for what, size in stories:
+            if what == "events":
+                counter.add(lines(same_model(f'{{"content":"{"x" * size}"}}')))
+                total += size
+            elif what == "known":
+                counter.known += size
+                total += size
+            elif what == "mark":
+                counter.mark()
+                marked = total
+            else:
+                assert counter.total() == total
+            assert what == "events" or counter.since_mark() == total - marked
+        assert (counter.since_mark(), counter.total()) == (total - marked, total)
