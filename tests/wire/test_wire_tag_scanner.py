@@ -180,11 +180,19 @@ def test_what_is_no_text_ends_an_open_block(text: str, closed: tuple[str, str], 
     assert scan([then], machine) == rest
 
 
-@pytest.mark.parametrize("blocks", [Blocks.TAKE, Blocks.LEAVE])
-def test_what_is_no_text_ends_the_block_that_a_text_began_in(blocks: Blocks):
+@pytest.mark.parametrize(
+    ("blocks", "text", "said"),
+    [
+        (Blocks.TAKE, "x</think>", ("", "x</think>")),
+        (Blocks.TAKE, "\n<think>x</think> y", ("x", "y")),
+        (Blocks.LEAVE, "x</think>", ("", "x</think>")),
+        (Blocks.LEAVE, "\n<think>x</think> y", ("", "\n<think>x</think> y")),
+    ],
+)
+def test_what_is_no_text_ends_the_block_that_a_text_began_in(blocks: Blocks, text: str, said: tuple[str, str]):
     machine = scanner(prefilled=True, blocks=blocks)
     assert machine.close() == ("", "")
-    assert scan(["x</think>"], machine) == ("", "x</think>")
+    assert scan([text], machine) == said
 
 
 @pytest.mark.parametrize("end", ["close", "flush"])
@@ -201,6 +209,20 @@ def test_a_tag_is_known_as_soon_as_it_is_whole_and_text_is_not_kept_longer_than_
         ("", ""), ("", ""), ("a b", ""), ("", ""), (" c", ""), ("</b", ""), ("", ""), ("", ""), ("", "d "),
     ]  # fmt: skip
     assert machine.done
+
+
+def test_a_blank_shows_that_what_was_held_back_is_no_tag():
+    assert [scan_one.feed(" ") for scan_one in held_back("<thi", "<think>a</thi", "<think>a</think><thi")] == [
+        ("", "<thi "), ("</thi", ""), ("", "<thi "),
+    ]  # fmt: skip
+
+
+def held_back(*texts: str) -> list[TagScanner]:
+    """Machines that hold back the ends of these texts."""
+    machines = [scanner() for _ in texts]
+    for machine, text in zip(machines, texts, strict=True):
+        machine.feed(text)
+    return machines
 
 
 def test_it_says_whether_there_was_a_block():
