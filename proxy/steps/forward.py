@@ -86,7 +86,9 @@ async def forward(
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
-        outcome = Outcome(Ending.REFUSED, target, outcome.attempts + 1, reached=False, asked_at=asked_at)
+        outcome = Outcome(
+            Ending.REFUSED, target, outcome.attempts + 1, reached=False, sent=outcome.sent, asked_at=asked_at
+        )
         all_lines = lines + ignored_line(ignored) if ignored else lines
         attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
         try:

@@ -88,7 +88,7 @@ class Traffic:
                     response.close()
 
     async def _read(self, response: aiohttp.ClientResponse, plan: Planned, seen: Seen) -> None:
-        events = 0
+        events, broken = 0, False
         if plan.leaves_after == 0:
             seen.left = True
             return
@@ -96,9 +96,10 @@ class Traffic:
             if not line.startswith(b"data: "):
                 continue
             if line == b"data: [DONE]\n":
-                seen.whole = True
+                seen.whole = not broken
                 continue
             document = json.loads(line[6:])
+            broken = broken or "error" in document
             for choice in document.get("choices", ()):
                 seen.text_bytes += len((choice["delta"].get("content") or "").encode())
             events += 1
