@@ -24,14 +24,21 @@ FLOORS = {
     0: ("proxy", "proxy.errors"),
     # Nouns: pure, so that everything which can be wrong in an interesting way is tested with values alone.
     1: (
-        *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.pricing", "proxy.catalog"),
+        *(
+            "proxy.call",
+            "proxy.accounts",
+            "proxy.usage",
+            "proxy.limits",
+            "proxy.holds",
+            "proxy.pricing",
+            "proxy.catalog",
+        ),
         *("proxy.settings", "proxy.providers", "proxy.addresses", "proxy.quantities", "proxy.sections"),
         *(
             "proxy.store_url",
             "proxy.mistakes",
             "proxy.drift",
             "proxy.local_limits",
-            "proxy.holds",
             "proxy.translation",
             "proxy.usage_record",
             "proxy.journal_*",
