@@ -266,8 +266,6 @@ def _from_parts(content: Raw, disguise: Disguise | None) -> tuple[list[Part], Ra
     rest = [part for part in parts if part.get("type") != "thinking"]
     if all(part.get("type") == "text" for part in rest):
         return found, encode_text(text_in(rest) or "", disguise)
-    if len(rest) == len(parts):
-        return [], content
     raw = [part for part in json.split_list(content) if json.text_of(part.get("type")) != "thinking"]
     return found, Raw(json.encode(raw))
 

@@ -131,7 +131,7 @@ class TagScanner:
         self._blocks = Blocks.TAKE
         text = "".join(self._unsaid or ())
         if text or self._state is _State.PREFILLED:
-            self._state, self.found = _State.START, False
+            self._state = _State.START
             self._hold("")
             _, content = self._scan(text)
             if content:  # a closing tag that nobody opened; it leaves when more comes
@@ -171,7 +171,7 @@ class TagScanner:
             self.found = True
             self._state, self._begun = _State.BLOCK, False
             return bare + len(self._opening)
-        if len(text) - bare < len(self._opening) and self._opening.startswith(text[bare:]):
+        if self._opening.startswith(text[bare : bare + len(self._opening)]):
             self._hold(text[at:])
             return len(text)
         if self._state is _State.PREFILLED:

@@ -5,13 +5,15 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import NEW_ID, NOW, split
+from playing import NEW_ID, NOW, plan, split
+from provider_events import lines, same_model
 from test_wire_tag_scanner import PREFILLED, TAGS
 
 from proxy.providers import ReasoningStyle
 from proxy.usage import Usage
 from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
 from proxy.wire.chat_message import leaves_as_it_came
+from proxy.wire.chat_stream import ChatStream
 from proxy.wire.json import split_list
 from proxy.wire.reasoning import UNTOUCHED, ReasoningPlan
 
@@ -191,11 +193,16 @@ def test_d4_10_closing_tags_of_no_block_are_counted_and_stay(sent: bytes, planne
         ('"content":null,"reasoning_content":"r"', "reasoning_content"),
         ('"content":"x","reasoning":null,"reasoning_content":""', None),
         ('"content":"<think>r</think>x"', None),
+        ('"content":"x","reasoning":5,"reasoning_content":["r"]', None),
+        ('"content":"x","reasoning":{"a":1},"reasoning_content":"r"', "reasoning_content"),
     ],
 )
 @pytest.mark.parametrize("planned", [UNTOUCHED, split(), split(mode="inline")], ids=str)
 def test_it_says_in_which_field_the_reasoning_came(fields: str, name: str | None, planned: ReasoningPlan):
     assert read(body(f'{{"role":"assistant",{fields}}}'), planned).reasoning_field == name
+    stream = ChatStream(plan(reasoning=planned, every_event=True))
+    stream.feed(lines(same_model(f'{{"role":"assistant",{fields}}}')))
+    assert stream.reasoning_field == name
 
 
 @pytest.mark.parametrize(

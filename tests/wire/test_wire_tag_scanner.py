@@ -333,12 +333,13 @@ class Counted(str):
         return counted
 
 
-@pytest.mark.parametrize("block", ["<think>a</think>", "<think></think>", " <think> </think>\n", "<think>a <</think>"])
+@pytest.mark.parametrize("begin", ["", "<think>"])
+@pytest.mark.parametrize("block", ["<think>a</think>", "<think></think>", " <think> </think>\n", "<", "</think", " <t"])
 @pytest.mark.parametrize("machine", [(Blocks.TAKE, False), (Blocks.TAKE, True), (Blocks.LEAVE, False),
                                      (Blocks.AWAIT, False)], ids=str)  # fmt: skip
-def test_the_work_for_a_text_of_many_blocks_grows_with_its_size_alone(block: str, machine: tuple[Blocks, bool]):
+def test_the_work_for_a_text_grows_with_its_size_alone(begin: str, block: str, machine: tuple[Blocks, bool]):
     def work(times: int) -> float:
-        counted = Counted.of(block * times + "x", [0])
+        counted = Counted.of(begin + block * times + "x", [0])
         scan([counted], scanner(blocks=machine[0], prefilled=machine[1]))
         return counted.looked_at[0] / times
 
