@@ -113,7 +113,7 @@ def test_a_client_that_leaves_is_a_row_with_what_was_produced(gateway, provider,
     assert (row["ending"], row["usage_source"], row["completion_tokens"]) == ("client_gone", "estimated", 1)
 
 
-def test_requests_that_no_provider_worked_on_have_no_row(gateway, provider, key):
+def test_requests_that_reached_no_provider_have_no_row_and_those_it_refused_one_of_zeros(gateway, provider, key):
     provider.on("main", failing(500))
     assert key.ask().status == 502
     assert key.ask("down").status == 502
@@ -122,8 +122,9 @@ def test_requests_that_no_provider_worked_on_have_no_row(gateway, provider, key)
     assert poor.ask().status == 429
     provider.on("main", whole())
     key.ask()
-    assert len(waited_rows(key, gateway, 1)) == 1
+    waited_rows(key, gateway, 2)
     assert eventually(lambda: nothing_waits(gateway))
+    assert [(row["status"], row["cost_pusd"] > 0) for row in rows_of(key, gateway)] == [(502, False), (200, True)]
     assert rows_of(poor, gateway) == []
 
 

@@ -135,16 +135,20 @@ def test_a_gateway_and_its_commands_work_on_a_cluster(make, provider, tmp_path):
     with cluster(debian_redis(), tmp_path) as nodes:
         gateway = make(nodes.url())
         gateway.start()
-        assert [gateway.new_key().ask().status for _ in range(8)] == [200] * 8
+        keys = [gateway.new_key() for _ in range(8)]
+        assert [key.ask().status for key in keys] == [200] * 8
+        one = keys[0].settled().spent_nusd
         secret = new_secret(gateway, "acme")
         with gateway.client() as client:
             assert client.ask(chat(secret, "same", "Hi.")).status == 200
         assert len(gateway.command("accounts", "list")["accounts"]) == 9
         nodes.nodes[0].kill()
-        assert eventually(lambda: not gateway.ready())
-        assert f"127.0.0.1:{nodes.nodes[0].port}".encode() in gateway.admin_page("/readyz")[1]
+        assert eventually(lambda: f"127.0.0.1:{nodes.nodes[0].port}".encode() in gateway.admin_page("/readyz")[1])
+        assert [key.ask().status for key in keys] == [200] * 8  # those of the lost node by what was known of them
+        assert gateway.metric("aion_store_up") == 0
         nodes.nodes[0].start()
-        assert eventually(gateway.ready)
+        assert eventually(lambda: gateway.metric("aion_store_up") == 1)
+        assert eventually(lambda: [key.use().spent_nusd for key in keys] == [2 * one] * 8)
 
 
 @pytest.mark.timeout(120)
@@ -167,7 +171,8 @@ def test_a_gateway_follows_a_failover_of_its_store(make, provider, tmp_path):
 
 
 def test_a_port_that_is_a_node_of_a_cluster_is_explained(make, port, tmp_path):
-    node = RedisServer(debian_redis(), tmp_path, {**options_of(port), "cluster-enabled": "yes"})
+    options = options_of(port, cluster_enabled="yes", cluster_port=str(free_ports(1)[0]))
+    node = RedisServer(debian_redis(), tmp_path, options)
     try:
         node.start()
         gateway = make(f"redis://127.0.0.1:{port}")
