@@ -6,6 +6,7 @@ compared, to the token and the pico-dollar, with those of a provider that kept i
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -13,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
@@ -67,11 +67,13 @@ class Faults:
         self._say = say
         self.redis_kills = self.gateway_kills = self.worker_kills = self.script_flushes = 0
 
-    async def run(self) -> None:
-        """Go on until cancelled; what was killed is started again first."""
-        while True:
-            await asyncio.sleep(self._dice.uniform(0.3, 1.7) * self._every)
-            await asyncio.shield(asyncio.to_thread(self._one))
+    async def run(self, over: asyncio.Event) -> None:
+        """Go on until the traffic is over; what was killed is started again first."""
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), self._dice.uniform(0.3, 1.7) * self._every)
+                return
+            await asyncio.to_thread(self._one)
 
     def _one(self) -> None:
         what = self._dice.choice(("redis", "redis", "flush", "gateway", "gateway", "worker"))
@@ -155,12 +157,13 @@ async def load(options: argparse.Namespace, traffic: Traffic, faults: Faults, sa
         enough = enough and (options.requests is None or number >= options.requests)
         return not (enough and min(faults.redis_kills, faults.gateway_kills) >= options.kills)
 
-    killing = asyncio.get_running_loop().create_task(faults.run())
-    try:
-        await traffic.run(more)
-    finally:
-        killing.cancel()
-        await asyncio.wait([killing])
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(faults.run(over))
+        try:
+            await traffic.run(more)
+        finally:
+            over.set()
 
 
 def settled(
@@ -168,9 +171,6 @@ def settled(
 ) -> tuple[Verdict, Report]:
     """Compare the accounts until they agree, or time is up."""
     deadline = time.monotonic() + SETTLES_WITHIN_S
-    for gateway in place.gateways:  # a fault in its last moment may have left one down
-        if not gateway.children():
-            gateway.start()
     while True:
         rows = place.rows()
         verdict = judge(partial(planned, seed), oracle.served, traffic.seen, by_number(rows))
@@ -229,7 +229,7 @@ def table(report: Report) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()) + found
 
 
-@contextmanager
+@contextlib.contextmanager
 def folder_of(options: argparse.Namespace) -> Iterator[Path]:
     """The folder of the run: thrown away at its end, or kept where the command line says."""
     if options.keep is not None:

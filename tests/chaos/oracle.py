@@ -58,7 +58,8 @@ class Oracle:
         task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+        gone = (ConnectionError, RuntimeError, asyncio.IncompleteReadError, asyncio.CancelledError)
+        with contextlib.suppress(*gone):  # uvloop says RuntimeError where the other end has just gone
             while await self._exchange(reader, writer):
                 pass
         writer.close()
