@@ -11,7 +11,7 @@ from proxy.usage import Usage, tokens_of
 from proxy.wire.chat_answer import read_answer, write_answer
 from proxy.wire.reasoning import ReasoningPlan
 
-PLANS = [split(style, mode) for mode in ("split", "inline", "raw") for style in ("auto", "field", "none")]
+PLANS = [split("auto"), split("none", "inline"), split("field", "raw")]
 MADE = f"chatcmpl_{NEW_ID}"
 FUNCTION = {"name": "f", "arguments": "{}"}
 CALL = {"id": "c", "type": "function", "function": FUNCTION}
