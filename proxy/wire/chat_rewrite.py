@@ -109,13 +109,16 @@ class ChunkWriter:
     def write(self, choices: list[RawObject], disguise: Disguise | None = None) -> Written:
         """Write the choices of one event anew; raises `Malformed` if they are not those of a chunk."""
         read = []
+        new: dict[int, Known] = {}  # remembered only if all of the event can be read
         for choice in choices:
             raw = choice.get("delta")
             delta = {} if raw is None or raw == _NULL else json.split_object(raw)
             index = index_of(choice)
             if index >= MAX_CHOICES:
                 raise Malformed("a choice has a number that nobody can have asked for")
-            known = self._choices.get(index) or Known(self._plan, self._new_id)
+            known = self._choices.get(index) or new.get(index)
+            if known is None:
+                known = new[index] = Known(self._plan, self._new_id)
             calls = self._called(known, delta.pop("tool_calls"), disguise) if "tool_calls" in delta else None
             read.append((index, choice, delta, known, calls))
         written: list[Choice] = []
