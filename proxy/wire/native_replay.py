@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Raw
 
 from proxy.wire import json
+from proxy.wire.chat_text import is_text, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.native_answer import NativeAnswer, NativePlan
 from proxy.wire.native_items import PARTS, WORDS, Parts
@@ -18,6 +19,7 @@ from proxy.wire.upstream_error import bad_answer
 
 _ENDINGS: Final = {None: Status.COMPLETED, "completed": Status.COMPLETED, "incomplete": Status.INCOMPLETE}
 _EMPTY: Final = Raw(b'""')
+_NOTHING: Final = (_EMPTY, "")
 
 _Fields = dict[str, object]
 _Events = Iterator[tuple[str, _Fields]]
@@ -59,8 +61,8 @@ def _item(item: RawObject, output_index: int) -> _Events:
         for index, part in enumerate(listed):
             yield from _part(parts, part, {**place, parts.index: index})
     if word is not None:
-        said = item.get(word.key, _EMPTY)
-        if said != _EMPTY:
+        said = _said(item.get(word.key, _EMPTY))
+        if said not in _NOTHING:
             yield f"{word.events}.delta", {**place, "delta": said}
         name = {"name": item["name"]} if "name" in item else {}
         yield f"{word.events}.done", {**place, **name, word.key: said}
@@ -72,12 +74,17 @@ def _part(parts: Parts, part: RawObject, place: _Fields) -> _Events:
     kind = next((kind for kind in parts.kinds if kind.part == name), None)
     yield f"{parts.events}.added", {**place, "part": part if kind is None else text_part(kind, b"")}
     if kind is not None:
-        said = part.get(kind.key, _EMPTY)
+        said = _said(part.get(kind.key, _EMPTY))
         beside: _Fields = {"logprobs": part.get("logprobs", [])} if kind.has_logprobs else {}
-        if said != _EMPTY:
+        if said not in _NOTHING:
             yield f"{kind.events}.delta", {**place, "delta": said, **beside}
         yield f"{kind.events}.done", {**place, kind.key: said, **beside}
     yield f"{parts.events}.done", {**place, "part": part}
+
+
+def _said(value: Raw) -> Raw | str:
+    """Return what is said as text: anything else, such as arguments as an object, as the text of its JSON."""
+    return value if is_text(value) else written_out(value, None)
 
 
 def _is_list(value: Raw | None) -> bool:
