@@ -26,6 +26,8 @@ OUTPUT: Final = frozenset(
     }
 )
 """The keys of a delta that hold what a model produced."""
+HEAD: Final = frozenset({"id", "object", "created", "model"})
+"""The keys of a chunk that are the gateway's to write."""
 _MANY_DIGITS: Final = 10
 _FIRST: Final = Raw(b"0")
 
@@ -33,6 +35,13 @@ _FIRST: Final = Raw(b"0")
 def event_of(chunk: object) -> bytes:
     """Write one event: a single `data: ` line and the blank line."""
     return b"data: %b\n\n" % json.encode(chunk)
+
+
+def as_it_came(event: bytes, written: bytes) -> bytes:
+    """Return a clean event itself if what would be written for it differs in nothing but blanks; else that."""
+    if len(written) >= len(event):
+        return written
+    return event if b"data: %b\n\n" % json.compact(event[6:-2]) == written else written
 
 
 def split_chunk(data: bytes) -> tuple[RawObject, Disguise | None]:

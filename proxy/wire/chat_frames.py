@@ -1,23 +1,23 @@
 """Chunks written without parsing, for events that repeat the form of one that was parsed: level 2 at a fraction of its
 cost.
 
-Such an event differs from that one in a text alone. The text goes through the machines of its choice as if it had
-been parsed, and what they return is put into the frame of the chunk that the earlier event became. Pure.
+Such an event differs from that one in a text, and perhaps in single values that mean nothing here. The text goes
+through the machines of its choice as if it had been parsed, and what they return is put into the frame of the chunk
+that the earlier event became. Pure.
 """
 
-import re
 from typing import Final
 
 from msgspec import Raw
 
 from proxy.wire import json
-from proxy.wire.chat_chunk import event_of, index_of
+from proxy.wire.chat_chunk import HEAD, as_it_came, event_of, index_of
 from proxy.wire.chat_rewrite import ChunkWriter, Known
-from proxy.wire.chat_text import decode_text, says
-from proxy.wire.json import Malformed, RawObject
-from proxy.wire.reasoning import Part
+from proxy.wire.chat_text import is_text, says
+from proxy.wire.json import RawObject
+from proxy.wire.reasoning import Part, Passing
 from proxy.wire.scan import OutputCounter
-from proxy.wire.text_event import ARGUMENTS, CONTENT, REASONING, REASONING_CONTENT, TextEvent
+from proxy.wire.text_event import ARGUMENTS, CONTENT, REASONING, REASONING_CONTENT, TextEvent, Values
 
 _KEYS: Final = {
     "content": CONTENT,
@@ -26,125 +26,157 @@ _KEYS: Final = {
     "tool_calls": ARGUMENTS,
 }
 _CALLS: Final = "tool_calls"
-_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-"""An escape that may be half of a character: what is cut there has to be put together again."""
+_CHOICES: Final = "choices"
 _OWN: Final = frozenset({"index", "delta"})
 _SILENT: Final = frozenset({"index", "type", "function"})
 _MOST_FRAMES: Final = 4
 _MOST_LOOKS: Final = 32
 """How many frames are known at once, and how often another is looked for."""
-_MOST_MISSES: Final = 8
-"""In a row: then the frames are those of a part of the stream that is over, or of a server that repeats none."""
-_HOLE: Final = b"\x00"
-"""What no JSON holds, in the place of the text."""
+_HOLE: Final = Raw(b"\x00")
+"""What no JSON holds, in the place of what differs."""
 
+Framed = tuple[bytes, bytes, bool]
+"""The chunks that events of one form became, events that were left, and whether others may leave unread now than did.
+"""
 Call = tuple[Raw | None, int]
 """The number that a provider gave to a tool call, if it did, and the one that clients know it by."""
+Said = tuple[str, Call | None]
+"""The key of the one thing that an event says, and the call if it is a call's arguments."""
 
 
 class Frames:
     """The frames of one stream."""
 
-    __slots__ = ("_frames", "_looks", "_misses", "_output")
+    __slots__ = ("_anew", "_frames", "_looks", "_output")
 
-    def __init__(self, output: OutputCounter) -> None:
-        """Start before the first event; `output` gets what is written here."""
+    def __init__(self, output: OutputCounter, *, anew: bool) -> None:
+        """Start before the first event; `output` gets what is written here. `anew` says that no event leaves as it
+        came, not even if it differs in nothing but blanks.
+        """
         self._output = output
+        self._anew = anew
         self._frames: list[_Frame] = []
         self._looks = 0
-        self._misses = 0
 
     def learn(self, event: bytes, fields: RawObject, choices: list[RawObject], writer: ChunkWriter) -> None:
         """Take a frame from an event that was parsed and written by `writer` with these `fields` around, if it is of a
-        kind that comes again.
+        kind that comes again; of two events that differ in single values alone, one frame for both.
         """
-        if len(choices) != 1 or len(self._frames) >= _MOST_FRAMES or self._looks >= _MOST_LOOKS:
+        if len(choices) != 1 or self._looks >= _MOST_LOOKS:
             return
         self._looks += 1
         choice = choices[0]
-        if (frame := _frame(event, fields, choice, writer.known(index_of(choice)))) is not None:
-            self._frames.append(frame)
+        known = writer.known(index_of(choice))
+        if (said := _said(choice, known)) is None:
+            return
+        keys = _KEYS[said[0]]
+        wider = [frame.form.widened(event, keys) for frame in self._frames]
+        at = next((at for at, form in enumerate(wider) if form is not None), len(wider))
+        form = TextEvent.like(event, keys) if at == len(wider) else wider[at]
+        if form is not None:
+            anew = self._anew or json.compact(event[6:-2]) == event[6:-2]
+            self._frames[at : at + 1] = [_Frame(form, said, known, fields, choice, anew=anew)]
+            del self._frames[:-_MOST_FRAMES]
 
-    def write(self, piece: bytes) -> bytes | None:
-        """Count a piece that is events of one known form, and return the chunks that they become; else None."""
+    def write(self, piece: bytes, passing: Passing, *, refused: bool = False) -> Framed | None:
+        """Count a piece that is events of one known form, and return the chunks that they become; else None.
+
+        Where some may leave unread, which `passing` says, it takes forms of which an event was `refused` that, as this
+        one may have been: clients get what may leave unread as it came.
+        """
         for frame in self._frames:
-            if (texts := frame.form.texts(piece)) is not None:
-                if (written := frame.write(texts)) is not None:
-                    frame.form.count(piece, texts, self._output)
-                self._misses = 0
-                return written
-        self._misses += 1
-        if self._misses > _MOST_MISSES:
-            self._frames.clear()
+            if passing is not Passing.NOTHING and not (refused or frame.refused is passing):
+                continue
+            found = frame.form.read(piece)
+            if found is None or (written := frame.write(found)) is None:
+                continue
+            if refused and HEAD.isdisjoint(frame.form.places):  # of those, some may be as clients have seen them
+                frame.refused = passing
+            chunks, number, changes = written
+            size = len(piece) if number == len(found) else frame.form.size(found[:number])
+            frame.form.count(piece[:size], found[:number], self._output)
+            return chunks, piece[size:], changes
         return None
 
 
 class _Frame:
-    """One form of event; `name` is the key of its text in the delta, `call` the tool call whose arguments it is."""
+    """One form of event, and what becomes of it."""
 
-    __slots__ = ("_call", "_choice", "_fields", "_halves", "_known", "_name", "form")
+    __slots__ = ("_anew", "_call", "_choice", "_fields", "_known", "_name", "_shown", "_templates", "form", "refused")
 
     def __init__(
-        self, form: TextEvent, name: str, known: Known, call: Call | None, fields: RawObject, choice: RawObject
+        self, form: TextEvent, said: Said, known: Known, fields: RawObject, choice: RawObject, *, anew: bool
     ) -> None:
         self.form = form
-        self._name = name
+        self.refused: Passing | None = None
+        """An event of this form was found not to leave unread although this much may."""
+        self._name, self._call = said
         self._known = known
-        self._call = call
-        self._fields = fields
         self._choice = choice
-        self._halves: dict[str, tuple[bytes, bytes]] = {}
+        self._anew = anew
+        differing = {*form.places}.difference(HEAD).intersection(fields)
+        self._fields = {name: _hole(value) if name in differing else value for name, value in fields.items()}
+        self._shown = [at for at, name in enumerate(form.places, 1) if name is None or name in differing]
+        self._templates: dict[str, bytes] = {}
 
-    def write(self, texts: list[bytes]) -> bytes | None:
-        """Return the chunks of events with these texts; None if they have to be parsed."""
-        if any(_HALF.search(text) for text in texts):
-            return None
-        values = [Raw(b'"%b"' % text) for text in texts]
-        try:
-            for value in values:
-                decode_text(value)
-        except Malformed:
-            return None
+    def write(self, found: list[Values]) -> tuple[bytes, int, bool] | None:
+        """Return the chunks of events in which this was found, and of how many: no more after one that changes what
+        may leave unread, and whether one did. None if they have to be parsed.
+        """
         if self._call is not None and not self._known.tools.goes_on(*self._call):
             return None
-        return b"".join([half for value in values for part in self._parts(value) for half in self._chunk(*part)])
+        splitter = self._known.splitter
+        passing = splitter.passing
+        out: list[bytes] = []
+        for number, one in enumerate(found, 1):
+            out += self._event(one)
+            if splitter.passing is not passing:
+                return b"".join(out), number, True
+        return b"".join(out), len(found), False
+
+    def _event(self, one: Values) -> list[bytes]:
+        text, shown = self.form.text, self._shown
+        out = []
+        for name, value in self._parts(Raw(b'"%b"' % one[text])):
+            template = self._templates.get(name) or self._template(name)
+            values = value if len(shown) == 1 else tuple(value if at == text else one[at] for at in shown)
+            out.append(template % values)
+        return out if self._anew else [as_it_came(self.form.event(one), b"".join(out))]
 
     def _parts(self, value: Raw) -> list[Part]:
         if self._call is None:
             return self._known.splitter.take({self._name: value})
-        return [*self._known.splitter.call(), (_CALLS, value)] if says(value) else []
+        closing = self._known.splitter.call()
+        return [*closing, (_CALLS, value)] if says(value) else closing
 
-    def _chunk(self, name: str, value: Raw) -> tuple[bytes, bytes, bytes]:
-        if name not in self._halves:
-            hole = Raw(_HOLE)
-            delta: dict[str, object] = {name: hole}
-            if self._call is not None and name == _CALLS:
-                delta = {name: [{"index": self._call[1], "function": {"arguments": hole}}]}
-            choice = {**self._choice, "index": index_of(self._choice), "delta": delta, "finish_reason": None}
-            before, _, behind = event_of({**self._fields, "choices": [choice]}).partition(_HOLE)
-            self._halves[name] = before, behind
-        before, behind = self._halves[name]
-        return before, bytes(value), behind
+    def _template(self, name: str) -> bytes:
+        """Return the chunk of an event that says one thing under this name, with a place for each that differs."""
+        delta: dict[str, object] = {name: _HOLE}
+        if self._call is not None and name == _CALLS:
+            delta = {name: [{"index": self._call[1], "function": {"arguments": _HOLE}}]}
+        choice = {**self._choice, "index": index_of(self._choice), "delta": delta, "finish_reason": None}
+        event = event_of({**self._fields, _CHOICES: [choice]})
+        self._templates[name] = event.replace(b"%", b"%%").replace(bytes(_HOLE), b"%b")
+        return self._templates[name]
 
 
-def _frame(event: bytes, fields: RawObject, choice: RawObject, known: Known) -> _Frame | None:
-    """Take the frame of an event that says one thing and no more; None if it says something else."""
+def _hole(value: Raw) -> Raw:
+    """Leave a place for a value: of a text, for what is in it."""
+    return Raw(b'"%b"' % _HOLE) if is_text(value) else _HOLE
+
+
+def _said(choice: RawObject, known: Known) -> Said | None:
+    """Return the one thing that a choice of an event says; None if it says something else."""
     delta = json.split_object(bytes(choice["delta"])) if says(choice.get("delta")) else {}
     said = [name for name, value in delta.items() if name != "role" and says(value)]
     if len(said) != 1 or said[0] not in _KEYS or any(says(choice[name]) for name in choice if name not in _OWN):
         return None
     [name] = said
-    text: Raw | None = delta[name]
-    call: Call | None = None
-    if name == _CALLS:
-        [one, *others] = json.split_list(delta[name])
-        function = json.split_object(bytes(one["function"])) if says(one.get("function")) else {}
-        text, last = function.pop("arguments", None), known.tools.last
-        spoken = {key: value for key, value in {**one, **function}.items() if key not in _SILENT and says(value)}
-        if others or spoken or last is None:
-            return None
-        call = one.get("index"), last
-    form = TextEvent.like(event, _KEYS[name])
-    if form is None or text is None or form.texts(event) != [bytes(text)[1:-1]]:
+    if name != _CALLS:
+        return name, None
+    if known.tools.last is None or len(calls := json.split_list(delta[name])) != 1:
         return None
-    return _Frame(form, name, known, call, fields, choice)
+    call = calls[0]
+    function = json.split_object(bytes(call["function"])) if says(call.get("function")) else {}
+    spoken = {key for key, value in {**call, **function}.items() if key not in _SILENT and says(value)}
+    return (name, (call.get("index"), known.tools.last)) if spoken == {"arguments"} else None

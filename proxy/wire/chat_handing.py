@@ -19,6 +19,13 @@ from proxy.wire.text_event import ARGUMENTS, CONTENT, REASONING, REASONING_CONTE
 _MOST_FORMS: Final = 3
 _MOST_LOOKS: Final = 16
 """How many forms of events are known at once, and how often a new one is looked for."""
+_FIXED: Final = frozenset({"id", "created", "model"})
+"""What is the same in all chunks."""
+_NO_KEY: Final = re.compile(
+    rb'(?::\s*|\\)"(?:role|error|usage|finish_reason|content|reasoning|reasoning_content|reasoning_details|tool_calls'
+    rb'|id|name|type)"'
+)
+"""What reads like a key that is looked for, and is a value or the end of one."""
 _KEYS: Final = {
     Passing.ALL: (*CONTENT, *REASONING, *REASONING_CONTENT, *ARGUMENTS),
     Passing.CONTENT: (*CONTENT, *ARGUMENTS),
@@ -29,15 +36,18 @@ _KEYS: Final = {
 class Handing:
     """What of one stream leaves unread, and is counted. Nothing does before `learn` has seen its first chunk."""
 
-    __slots__ = ("_constant", "_forms", "_learned", "_looks", "_model", "_output", "_passing", "_there", "_written")
+    __slots__ = (
+        "_constant", "_forms", "_learned", "_looks", "_model", "_output", "_there", "_written", "passing",
+    )  # fmt: skip
 
     def __init__(self, model: str, output: OutputCounter) -> None:
         """Start before the first chunk; `model` is the name that clients see, `output` gets what is handed on."""
         self._model = model
         self._output = output
         self._learned = False
-        self._passing = Passing.NOTHING
-        self._forms: list[tuple[TextEvent, TextEvent | None]] = []
+        self.passing = Passing.NOTHING
+        """What may leave unread now."""
+        self._forms: list[TextEvent] = []
         self._looks = 0
         self._constant: list[bytes] = []
         self._there: bytes | None = None
@@ -48,64 +58,67 @@ class Handing:
         shown = bytes(fields.get("model", b""))
         if not shown or any("index" not in choice for choice in choices):
             return
+        self._constant = [_as_written(name, fields[name], event.raw) for name in _FIXED]
         written = json.encode(self._model)
         if shown != written:
-            there = re.search(rb'"model"\s*:\s*' + re.escape(shown), event.raw)
-            if there is None or event.raw.count(there[0]) != 1:
+            there = _as_written("model", fields["model"], event.raw)
+            if event.raw.count(there) != 1:
                 return
-            self._there = there[0]
-            self._written = there[0].removesuffix(shown) + written
-        self._constant = [_as_written(name, fields[name], event.raw) for name in ("id", "created")]
+            self._there = there
+            self._written = there.removesuffix(shown) + written
         self._learned = True
 
     def allow(self, passing: Passing) -> None:
         """Take note of what may leave unread from now on."""
-        if passing is not self._passing:
-            self._passing = passing
+        if self._learned and passing is not self.passing:
+            self.passing = passing
             self._forms.clear()
             self._looks = 0
 
     def hand(self, events: bytes) -> bytes | None:
-        """Count whole events that arrived and return what a client gets of them: the same object if nothing has to
-        change. None if they have to be read, and then they are not counted.
+        """Count whole events of a known form and return what a client gets of them: the same object if nothing has to
+        change. None if they are not of one, and then they are not counted.
         """
-        if not self._learned or self._passing is Passing.NOTHING:
-            return None
-        for form, renamed in self._forms:
-            if (texts := form.texts(events)) is not None:
-                form.count(events, texts, self._output)
-                return events if renamed is None else renamed.write(texts)
-        if not self._passes(events):
-            return None
-        if self._there is None:
-            self._output.add(events)
-            return events
-        if events.count(self._there) != events.count(b"\n\n"):
-            return None
-        self._output.add(events)
-        return events.replace(self._there, self._written)
+        for form in self._forms:
+            if form.takes(events, self._output):
+                return events if self._there is None else events.replace(self._there, self._written)
+        return None
 
-    def _passes(self, events: bytes) -> bool:
-        if self._passing is Passing.CONTENT and not holds_no_reasoning(events):
-            return False
-        if self._passing is Passing.REASONING and not holds_only_reasoning(events):
-            return False
-        if not is_plain(events):
-            return False
+    def look(self, events: bytes) -> bytes | None:
+        """Do the same for whole events of any form; None if they have to be read. Of events of one form the answer is
+        the same for each.
+        """
+        if self.passing is Passing.NOTHING:
+            return None
         number = events.count(b"\n\n")
         if any(events.count(constant) != number for constant in self._constant):  # llama.cpp's `created` is a clock
-            return False
-        if len(self._forms) < _MOST_FORMS and self._looks < _MOST_LOOKS:
+            return None
+        if not self._passes(events):
+            without, number = _NO_KEY.subn(b':"-"', events)
+            if not (number and self._passes(without)):
+                return None
+        if self._looks < _MOST_LOOKS:
             self._looks += 1
-            self._know(TextEvent.like(events[: events.find(b"\n\n") + 2], _KEYS[self._passing]))
-        return True
+            self._know(events[: events.find(b"\n\n") + 2])
+        self._output.add(events)
+        return events if self._there is None else events.replace(self._there, self._written)
 
-    def _know(self, form: TextEvent | None) -> None:
-        if form is None:
-            return
-        renamed = None if self._there is None else form.renamed(self._there, self._written)
-        if self._there is None or renamed is not None:
-            self._forms.append((form, renamed))
+    def _passes(self, events: bytes) -> bool:
+        if self.passing is Passing.CONTENT and not holds_no_reasoning(events):
+            return False
+        if self.passing is Passing.REASONING and not holds_only_reasoning(events):
+            return False
+        return is_plain(events)
+
+    def _know(self, event: bytes) -> None:
+        """Learn the form of an event, or what else may differ in one that is known."""
+        keys = _KEYS[self.passing]
+        for at, form in enumerate(self._forms):
+            if (wider := form.widened(event, keys, _FIXED)) is not None:
+                self._forms[at] = wider
+                return
+        if (another := TextEvent.like(event, keys)) is not None:
+            self._forms = [*self._forms, another][-_MOST_FORMS:]
 
 
 def _as_written(name: str, value: Raw, event: bytes) -> bytes:

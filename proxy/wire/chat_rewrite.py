@@ -16,7 +16,7 @@ from proxy.wire.chat_request import MAX_CHOICES
 from proxy.wire.chat_text import says
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.reasoning import FIELDS, Passing, ReasoningPlan, Splitter
-from proxy.wire.tool_deltas import ToolDeltas
+from proxy.wire.tool_deltas import ToolDeltas, read_calls
 
 _OWN: Final = frozenset({"index", "delta", "finish_reason"})
 _LOGPROBS: Final = "logprobs"
@@ -109,23 +109,25 @@ class ChunkWriter:
     def write(self, choices: list[RawObject], disguise: Disguise | None = None) -> Written:
         """Write the choices of one event anew; raises `Malformed` if they are not those of a chunk."""
         read = []
-        new: dict[int, Known] = {}  # remembered only if all of the event can be read
         for choice in choices:
             raw = choice.get("delta")
             delta = {} if raw is None or raw == _NULL else json.split_object(raw)
             index = index_of(choice)
             if index >= MAX_CHOICES:
                 raise Malformed("a choice has a number that nobody can have asked for")
-            known = self._choices.get(index) or new.get(index)
-            if known is None:
-                known = new[index] = Known(self._plan, self._new_id)
-            calls = self._called(known, delta.pop("tool_calls"), disguise) if "tool_calls" in delta else None
-            read.append((index, choice, delta, known, calls))
+            calls = delta.pop("tool_calls", None)
+            told = read_calls(calls, disguise) if self._repairs and calls is not None and says(calls) else None
+            read.append((index, choice, delta, calls, told))
+        # Nothing is malformed from here on, and only now is anything remembered.
         written: list[Choice] = []
         speaks, finishes, failed = False, False, None
-        for index, choice, delta, known, calls in read:
+        for index, choice, delta, calls, told in read:
+            known = self._choices.get(index) or Known(self._plan, self._new_id)
             content = delta.get("content")
-            deltas = _deltas(known, delta, calls, disguise)
+            called: list[Delta] | None = [{"tool_calls": calls}] if says(calls) else None
+            if told is not None:
+                called = [{"tool_calls": [call]} for call in known.tools.take(told)]
+            deltas = _deltas(known, delta, called, disguise)
             reason = None if known.finished else _reason(choice)
             speaks = speaks or reason is not None or bool(deltas and not OUTPUT.isdisjoint(deltas[0]))
             if not known.begun:
@@ -149,13 +151,6 @@ class ChunkWriter:
     def flush(self) -> list[Choice]:
         """Return what is held back, because the stream will not go on."""
         return [choice for index, known in self._choices.items() for choice in _flushed(index, known)]
-
-    def _called(self, known: Known, calls: Raw, disguise: Disguise | None) -> list[Delta] | None:
-        if not says(calls):
-            return None
-        if not self._repairs:
-            return [{"tool_calls": calls}]
-        return [{"tool_calls": [call]} for call in known.tools.take(json.split_list(calls), disguise)]
 
 
 def _deltas(known: Known, delta: RawObject, calls: list[Delta] | None, disguise: Disguise | None) -> list[Delta]:

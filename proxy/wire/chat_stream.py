@@ -15,7 +15,7 @@ from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
-from proxy.wire.chat_chunk import choices_of_answer, chunk_head, event_of, is_bare, split_chunk
+from proxy.wire.chat_chunk import as_it_came, choices_of_answer, chunk_head, event_of, is_bare, split_chunk
 from proxy.wire.chat_frames import Frames
 from proxy.wire.chat_handing import Handing
 from proxy.wire.chat_rewrite import Choice, ChunkWriter
@@ -78,7 +78,7 @@ class ChatStream:
         # Tool calls that may also leave as they came are not repaired: half of a repair would be worse than none.
         self._writer = ChunkWriter(plan.reasoning, plan.new_id, repairs=plan.reads_all or plan.reasoning.touches)
         self._handing = Handing(plan.model, self._output)
-        self._frames = Frames(self._output)
+        self._frames = Frames(self._output, anew=plan.reads_all)
         self._head: RawObject = {}
         self._held: list[bytes] = []
         self._whole = False  # the answer has begun, and the next piece begins with an event
@@ -99,11 +99,9 @@ class ChatStream:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
         if not self._whole:
             return self._read(piece)
-        if (handed := self._handing.hand(piece)) is not None:
+        if (out := self._handing.hand(piece)) is not None or (out := self._unparsed(piece)) is not None:
             self._unreadable = 0
-            return handed
-        if (framed := self._framed(piece)) is not None:
-            return framed
+            return out
         event = clean_event(piece)
         return self._read(piece) if event is None else self._sendable(self._counted(event))
 
@@ -217,21 +215,30 @@ class ChatStream:
             return b""
         if event.data.startswith(b"[DONE]"):
             return self._done()
-        if self.committed and event.clean:
-            if (handed := self._handing.hand(event.raw)) is not None:
-                self._unreadable = 0
-                return handed
-            if (framed := self._framed(event.raw)) is not None:
-                return framed
+        if not (self.committed and event.clean):
+            return self._counted(event)
+        if (out := self._handing.hand(event.raw)) is not None or (out := self._unparsed(event.raw)) is not None:
+            self._unreadable = 0
+            return out
         return self._counted(event)
 
-    def _framed(self, events: bytes) -> bytes | None:
-        """Return what a client gets of events that repeat a form; None if they have to be parsed."""
-        out = self._frames.write(events)
-        if out is not None:
-            self._unreadable = 0
-            self._handing.allow(self._writer.passing)
-        return out
+    def _unparsed(self, events: bytes) -> bytes | None:
+        """Return what a client gets of events that repeat a form or leave as they came; None if they have to be
+        parsed, or parted first because only some of them do.
+        """
+        handing, frames = self._handing, self._frames
+        framed = frames.write(events, handing.passing)
+        if framed is None and handing.passing is not Passing.NOTHING:
+            if (out := handing.look(events)) is not None:
+                return out
+            if events.find(b"\n\n") == len(events) - 2:
+                framed = frames.write(events, handing.passing, refused=True)
+        if framed is None:
+            return None
+        out, rest, changes = framed
+        if changes:
+            handing.allow(self._writer.passing)
+        return out + self.feed(rest) if rest else out
 
     def _counted(self, event: Event) -> bytes:
         """Read one event and return it as the client gets it; b"" if nothing of it is for the client."""
@@ -282,23 +289,15 @@ class ChatStream:
             self._output.look_no_more()
         if not choices:
             return _revealed(event_of({**fields, "choices": []}), disguise)
-        return self._as_it_came(event, self._chunks(written.choices, fields, disguise), disguise)
-
-    def _as_it_came(self, event: Event, out: bytes, disguise: Disguise | None) -> bytes:
-        """Return the event itself if what would be written differs in nothing but blanks."""
-        if self._plan.reads_all or disguise is not None or not event.clean:
-            return out
-        return event.raw if b"data: %b\n\n" % json.compact(event.data or b"") == out else out
+        out = self._chunks(written.choices, fields, disguise)
+        return out if self._plan.reads_all or disguise is not None or not event.clean else as_it_came(event.raw, out)
 
     def _take_usage(self, fields: RawObject, choices: list[RawObject]) -> bool:
         """Cut usage out of an event, or put it into the gateway's form where every chunk shall show it; returns
         whether there was any.
         """
-        if (
-            fields.get("usage", _NULL) == _NULL
-            and "x_groq" not in fields
-            and all("usage" not in one for one in choices)
-        ):
+        in_choices = [choice for choice in choices if "usage" in choice]
+        if fields.get("usage", _NULL) == _NULL and "x_groq" not in fields and not in_choices:
             return False
         usage, had = take_usage(fields, choices, completion_from_total=self._plan.completion_from_total)
         if usage is not None and (usage.prompt or usage.completion or self._reported is None):

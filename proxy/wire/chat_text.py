@@ -24,7 +24,7 @@ def says(value: Raw | None) -> bool:
 
 def is_text(value: Raw) -> bool:
     """Tell whether a value is a JSON string."""
-    return bytes(value).startswith(b'"')
+    return bytes(value)[:1] == b'"'
 
 
 def decode_text(value: Raw, disguise: Disguise | None = None) -> str:

@@ -17,6 +17,9 @@ MAX_SURROGATES: Final = 10_000
 MAX_ESCAPES: Final = 200_000
 """Bounds of the bodies in which lone surrogates are taken care of; beyond them such a body is refused."""
 _BOM: Final = b"\xef\xbb\xbf"
+_LF: Final = ord("\n")
+_CR: Final = ord("\r")
+"""As numbers, which are found in bytes faster than bytes are."""
 _STRUCTURE: Final = b'[]{}"'
 # Brackets as signed bytes: one level up, one level down.
 _UP: Final = b"\x01"
@@ -126,7 +129,7 @@ def compact(value: bytes | Raw) -> bytes:
 
 def on_one_line(document: bytes) -> bytes:
     """Return JSON without line ends between its tokens, where each would end a line of an event."""
-    return document.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in document or b"\r" in document else document
+    return document.replace(b"\r", b" ").replace(b"\n", b" ") if _LF in document or _CR in document else document
 
 
 def text_of(value: Raw | None) -> str | None:

@@ -18,6 +18,8 @@ from proxy.wire.sse import MAX_EVENT, Event
 FOLD_AT: Final = 16 * 1024
 """How many bytes of unread events are kept before they are counted and let go: the most that a stream holds for this.
 """
+_AS_BLANKS: Final = bytes.maketrans(bytes(range(32)), b" " * 32)
+"""Characters that a text must not hold, but which are counted if it does."""
 _CR: Final = ord("\r")
 """As a number, which is found in bytes faster than bytes are."""
 
@@ -50,9 +52,10 @@ def clean_event(piece: bytes) -> Event | None:
 def is_quiet(events: bytes) -> bool:
     """Tell whether whole events of JSON hold no usage, no error, no finish reason and no role: nothing to act upon."""
     return (
-        b'"role"' not in events
-        and (b'"error"' not in events or _all_null(events, b'"error"'))
-        and (b'"usage"' not in events or _all_null(events, b'"usage"'))
+        # `find`, because `in` takes twice as long where bytes are looked for in bytes.
+        events.find(b'"role"') < 0
+        and (events.find(b'"error"') < 0 or _all_null(events, b'"error"'))
+        and (events.find(b'"usage"') < 0 or _all_null(events, b'"usage"'))
         and _all_null(events, b'"finish_reason"')
     )
 
@@ -85,7 +88,7 @@ _NO_CALLS: Final = (b'"tool_calls":null', b'"tool_calls": null', b'"tool_calls":
 
 
 def _in_no_other_field(events: bytes) -> bool:
-    return b'"reasoning_content"' not in events and b'"reasoning_details"' not in events
+    return events.find(b'"reasoning_content"') < 0 and events.find(b'"reasoning_details"') < 0
 
 
 def _are_all(events: bytes, key: bytes, forms: tuple[bytes, ...]) -> bool:
@@ -157,7 +160,8 @@ class OutputCounter:
     """
 
     __slots__ = (
-        "_called", "_closed", "_closing", "_kept", "_kept_size", "_mark", "_marked", "_tails", "known", "looks_out",
+        "_called", "_closed", "_closing", "_kept", "_kept_size", "_mark", "_marked", "_tails", "_texts", "known",
+        "looks_out",
     )  # fmt: skip
 
     def __init__(self, closing: str = "") -> None:
@@ -172,6 +176,8 @@ class OutputCounter:
         self._called: set[int] = set()
         self._kept: list[bytes] = []
         self._kept_size = 0
+        """Of events and of texts."""
+        self._texts: list[bytes] = []
         self._mark = 0
         self._marked = 0
         """What was counted when the mark was set, and how many of the kept events came before it."""
@@ -180,6 +186,13 @@ class OutputCounter:
         """Take whole events in the `data: …` form with LF."""
         self._kept.append(events)
         self._kept_size += len(events)
+        if self._kept_size > FOLD_AT:
+            self._fold()
+
+    def say(self, text: bytes) -> None:
+        """Take output that is the inside of a JSON string, without half of a surrogate pair."""
+        self._texts.append(text)
+        self._kept_size += len(text)
         if self._kept_size > FOLD_AT:
             self._fold()
 
@@ -198,7 +211,8 @@ class OutputCounter:
         return self.known
 
     def mark(self) -> None:
-        """Remember how much there is now, without counting it yet."""
+        """Remember how much there is now, without reading the kept events yet."""
+        self._fold_texts()
         self._mark, self._marked = self.known, len(self._kept)
 
     def since_mark(self) -> int:
@@ -212,6 +226,8 @@ class OutputCounter:
         return self._called
 
     def _fold(self) -> None:
+        self._kept_size = 0
+        self._fold_texts()
         if not self._kept:
             return
         before, after = self._kept[: self._marked], self._kept[self._marked :]
@@ -222,7 +238,12 @@ class OutputCounter:
         if after:
             self._read(after)
         self._kept.clear()
-        self._kept_size = self._marked = 0
+        self._marked = 0
+
+    def _fold_texts(self) -> None:
+        if self._texts:
+            self.known += _size(str(json.decode(b'"%b"' % b"".join(self._texts))))
+            self._texts.clear()
 
     def _read(self, kept: list[bytes]) -> None:
         lines = b"".join(kept).removeprefix(b"data: ").replace(b"\n\ndata: ", b"\n")
@@ -263,7 +284,7 @@ def _size(text: str | None) -> int:
 def _forgiving(line: bytes) -> _Chunk | None:
     """Read one event whose fields may be of other types than they should; None if it is not JSON."""
     try:
-        value = json.decode(line)
+        value = json.decode(line.translate(_AS_BLANKS))
     except Malformed:
         return None
     choices = value.get("choices") if isinstance(value, dict) else None

@@ -18,6 +18,22 @@ _OWN: Final = frozenset({"index", "id", "type", "function"})
 _EMPTY: Final = Raw(b'""')
 
 Call = dict[str, object]
+Told = tuple[RawObject, RawObject]
+"""A delta of a call as its provider wrote it, and the function in it."""
+
+
+def read_calls(calls: Raw, disguise: Disguise | None = None) -> list[Told]:
+    """Take the calls of a delta apart; raises `Malformed` for one that is no object, or whose function is none.
+
+    The disguise comes off, because what waits for a name leaves with an event that wears another one, or none.
+    """
+    told = [
+        (delta, _function(delta["function"], disguise) if says(delta.get("function")) else {})
+        for delta in json.split_list(calls)
+    ]
+    if disguise is None:
+        return told
+    return [(disguise.take_off_each(delta), disguise.take_off_each(function)) for delta, function in told]
 
 
 class _Begun:
@@ -63,17 +79,11 @@ class ToolDeltas:
         told = len(self._numbers) == len(self._calls) and all(index == at for index, at in self._numbers.items())
         return told and all(call.first is None for call in self._calls.values())
 
-    def take(self, deltas: list[RawObject], disguise: Disguise | None = None) -> list[Call]:
+    def take(self, deltas: list[Told]) -> list[Call]:
         """Return the deltas that a client gets, one call each: of each call first `index`, `id`, `type` and `function`
         with the name and empty arguments, then `index` and `function.arguments`.
-
-        The disguise comes off, because what waits for a name leaves with an event that wears another one, or none.
-        Raises `Malformed` for a function that is no object, and then nothing has changed.
         """
-        functions = [_function(delta["function"], disguise) if says(delta.get("function")) else {} for delta in deltas]
-        if disguise is not None:
-            deltas, functions = ([disguise.take_off_each(one) for one in some] for some in (deltas, functions))
-        return [call for delta, function in zip(deltas, functions, strict=True) for call in self._one(delta, function)]
+        return [call for delta, function in deltas for call in self._one(delta, function)]
 
     def goes_on(self, told: Raw | None, number: int) -> bool:
         """Take note of a delta with arguments alone; False if the call that `told` means is not `number`, or has no

@@ -24,6 +24,8 @@ _MODERATION: Final = (b"moderation", b"flagged", b"content_filter")
 _SECRETS: Final = re.compile(
     r"(?<![A-Za-z0-9])sk-[A-Za-z0-9_\-*.]+|(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.-]+|https?://[^\s\"'<>]+"
 )
+_TROUBLE: Final = frozenset({"error", "message", "detail"})
+"""An error has at least one of these keys."""
 _STATUS_CODE: Final = re.compile(r"[1-5][0-9]{2}")
 
 
@@ -101,6 +103,8 @@ def error_in(body: bytes | RawObject) -> ErrorBody | None:
 
 def error_in_chunk(fields: RawObject) -> ErrorBody | None:
     """Find an error in an event of a stream: as in an answer, or a `message` or `detail` in the place of choices."""
+    if _TROUBLE.isdisjoint(fields):
+        return None
     if (found := error_in(fields)) is not None:
         return found
     if bytes(fields.get("choices", b"null")) not in {b"null", b"[]"} or not ("message" in fields or "detail" in fields):

@@ -4,8 +4,10 @@ An event comes alone, as from a model slower than the network, or with seven oth
 """
 
 import statistics
+import string
 import time
 from collections.abc import Callable, Iterable
+from random import Random
 from typing import Final, NamedTuple
 
 from proxy.providers import ReasoningStyle
@@ -60,7 +62,28 @@ def arguments(number: int) -> bytes:
 
 def padded(key: str) -> Callable[[int], bytes]:
     """Events that are all different beside their text too, as OpenAI pads its own."""
-    return lambda number: token(key)(number)[:-3] + f',"obfuscation":"{number:06}"}}\n\n'.encode()
+
+    def event(number: int) -> bytes:
+        random = Random(number)
+        padding = "".join(random.choices(string.ascii_letters + string.digits, k=random.randrange(16)))
+        return token(key)(number)[:-3] + f',"usage":null,"obfuscation":"{padding}"}}\n\n'.encode()
+
+    return event
+
+
+def timed(key: str) -> Callable[[int], bytes]:
+    """Events with a time of their own, as llama.cpp writes it; here every one comes in another second."""
+    return lambda number: token(key)(number).replace(b"1764000002", b"%d" % (1764000002 + number))
+
+
+def with_probabilities(key: str) -> Callable[[int], bytes]:
+    """Events that are alike in no way: each has the log probability of its token."""
+
+    def event(number: int) -> bytes:
+        one = f'{{"token":" token{number % 100}","logprob":-{number / 1e5:f},"bytes":[32,116],"top_logprobs":[]}}'
+        return token(key)(number).replace(b'"logprobs":null', f'"logprobs":{{"content":[{one}]}}'.encode())
+
+    return event
 
 
 def call() -> bytes:
@@ -78,16 +101,20 @@ CASES: Final = (
     Case(0, "field `reasoning`, split", token("reasoning"), (ROLE, THOUGHT), SPLIT),
     Case(0, "content behind tags, split", token("content"), (ROLE, TAGGED, ANSWERED), SPLIT),
     Case(0, "arguments of a tool, split", arguments, (ROLE, THOUGHT, call()), SPLIT),
+    Case(0, "content, padded", padded("content"), (ROLE,)),
     Case(1, "content, model renamed", token("content", OTHER), (chunk('{"role":"assistant"}', OTHER),)),
     Case(2, "tags, split", token("content"), (ROLE, TAGGED), SPLIT),
-    Case(2, "tags, split, events all different", padded("content"), (ROLE, TAGGED), SPLIT),
+    Case(2, "tags, split, padded", padded("content"), (ROLE, TAGGED), SPLIT),
+    Case(2, "tags, split, a time in each", timed("content"), (ROLE, TAGGED), SPLIT),
+    Case(2, "tags, split, no two alike", with_probabilities("content"), (ROLE, TAGGED), SPLIT),
     Case(2, "field `reasoning_content`, split", token("reasoning_content"), (ROLE,), SPLIT),
     Case(2, "content beside a null `reasoning_content`", token("content", beside=',"reasoning_content":null'),
          (ROLE, ANSWERED), SPLIT),
     Case(2, "field `reasoning_content`, folded in", token("reasoning_content"), (ROLE,), INLINE),
     Case(2, "arguments of a tool, repaired", arguments, (ROLE, call()), UNTOUCHED, every_event=True),
     Case(2, "content, every event written anew", token("content"), (ROLE,), UNTOUCHED, every_event=True),
-    Case(2, "the same, events all different", padded("content"), (ROLE,), UNTOUCHED, every_event=True),
+    Case(2, "the same, padded", padded("content"), (ROLE,), UNTOUCHED, every_event=True),
+    Case(2, "the same, no two alike", with_probabilities("content"), (ROLE,), UNTOUCHED, every_event=True),
 )  # fmt: skip
 
 

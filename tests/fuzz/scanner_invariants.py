@@ -4,6 +4,7 @@
 - What may leave unread is whole clean events in UTF-8, and none that can be read holds usage, an error, an ending or
   a role.
 - What has the form of an event that was read differs from it in one text alone, and is counted as if it were read.
+- What has the form of two events that were read differs from them in nothing in which they do not differ.
 - The count of output does not depend on how events are grouped, and of well-formed events is that of a plain reading.
 """
 
@@ -63,9 +64,9 @@ def one_form_differs_in_a_text_alone(data: bytes) -> None:
         form = TextEvent.like(first, KEYS)
         if form is None:
             continue
-        [text] = form.texts(first) or ()
+        [text] = texts_of(form, first) or ()
         for piece in (*events, *map(b"".join, pairwise(events)), b"".join(events)):
-            texts = form.texts(piece)
+            texts = texts_of(form, piece)
             if texts is None:
                 continue
             assert piece.count(b"\n\n") == len(texts)
@@ -76,9 +77,38 @@ def one_form_differs_in_a_text_alone(data: bytes) -> None:
                 if parsed(first) is not None and first.count(left) == 1 and event.count(right) == 1:
                     assert first.replace(left, b'""') == event.replace(right, b'""')
             if all(parsed(event) is not None for event in (first, *parted)):
+                counter, quick = OutputCounter(), OutputCounter()
+                form.count(piece, form.read(piece) or [], counter)
+                assert form.takes(piece, quick)
+                assert counter.total() == quick.total() == counted(parted)
+
+
+def texts_of(form: TextEvent, piece: bytes) -> list[bytes] | None:
+    found = form.read(piece)
+    return None if found is None else [one[form.text] for one in found]
+
+
+def a_widened_form_differs_where_the_two_did(data: bytes) -> None:
+    events = [piece for piece in pieces_of(data) if is_plain(piece) and piece.count(b"\n") == 2]
+    for first, second in pairwise(events[:6]):
+        form = TextEvent.like(first, KEYS)
+        wider = None if form is None else form.widened(second, KEYS)
+        if wider is None:
+            continue
+        assert wider.read(first) is not None
+        assert wider.read(second) is not None
+        [one, other] = [parsed(event) for event in (first, second)]
+        differ = {name for name in wider.places if name is not None}
+        assert one is None or {name for name in one if one[name] != other[name]} <= {*differ, "choices"}
+        for event in events:
+            found = wider.read(event)
+            chunk = parsed(event)
+            if found is not None and one is not None and chunk is not None:
+                assert [wider.event(values) for values in found] == [event]
+                assert {name for name in one if one[name] != chunk[name]} <= {*differ, "choices"}
                 counter = OutputCounter()
-                form.count(piece, texts, counter)
-                assert counter.total() == counted(parted)
+                assert wider.takes(event, counter)
+                assert counter.total() == counted([event])
 
 
 def counted(events: list[bytes], *, at_once: bool = False) -> int:
@@ -133,5 +163,6 @@ def output_of(chunk: dict[str, Any]) -> int:
 INVARIANTS = (
     plain_events_have_nothing_to_act_upon,
     one_form_differs_in_a_text_alone,
+    a_widened_form_differs_where_the_two_did,
     the_count_is_that_of_a_plain_reading,
 )

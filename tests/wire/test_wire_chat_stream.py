@@ -41,6 +41,7 @@ from streams import RECORDED
 from proxy.usage import Usage, UsageSource
 from proxy.wire import chat_stream
 from proxy.wire.chat_stream import ChatStream
+from proxy.wire.reasoning import ReasoningPlan
 
 USAGE = re.compile(rb'"usage"\s*:\s*\{')
 
@@ -103,6 +104,25 @@ def test_a_model_that_comes_under_another_name_later_still_shows_the_catalogs():
     stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
     (chunk,) = chunks_in(stream.feed(lines(same_model("{}", '"stop"').replace(CATALOG, "gpt-secret-2"))))
     assert chunk["model"] == CATALOG
+
+
+def test_a_model_that_comes_under_another_name_in_mid_stream_still_shows_the_catalogs():
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    piece = lines(same_model('{"content":"b"}'))
+    assert stream.feed(piece.replace(CATALOG.encode(), b"gpt-secret-2")) == piece
+
+
+@pytest.mark.parametrize(
+    "text", ["usage", "role", "error", "content", r"\"finish_reason", r"\\\"usage", "reasoning", "tool_calls"]
+)
+@pytest.mark.parametrize("reasoning", [split("none"), split()], ids=["untouched", "split"])
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_text_that_reads_like_a_key_is_handed_on_like_any_other(text: str, reasoning: ReasoningPlan, at_once: int):
+    stream = ChatStream(plan(reasoning=reasoning))
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    piece = lines(*[same_model(f'{{"content":"{text}","x":null}}')] * at_once)
+    assert stream.feed(piece) is piece
 
 
 def test_a_field_that_clients_must_not_see_is_cut_out_even_if_it_comes_late():
@@ -492,6 +512,37 @@ def test_a_piece_that_ends_an_event_is_not_taken_for_one_of_its_own():
     assert stream.feed(b"data: no json\n") + stream.feed(piece) == b""
     assert stream.dropped == 1
     assert stream.feed(piece) is piece
+
+
+@pytest.mark.parametrize("second", ['{"tool_calls":[5]}', '{"tool_calls":[{"function":5}]}', "5", '"x"'])
+def test_an_event_that_cannot_be_read_changes_nothing_in_any_choice(second: str):
+    """Else the beginning of a call would be taken for said, and never be."""
+    call = '{"tool_calls":[{"index":0,"id":"c","function":{"name":"f","arguments":"1"}}]}'
+    whole = openai(call)
+    half = whole.replace('"choices":[', f'"choices":[{{"index":0,"delta":{call}}},{{"index":1,"delta":{second}}},')
+    begin = [openai('{"role":"assistant","content":"a"}'), openai('{"role":"assistant","content":"b"}', index=1)]
+    played = play([lines(*begin, half, whole, DONE)], plan(choices=2))
+    assert arguments_in(chunks_in(played.out)) == {(0, 0): "1"}
+    assert played.out.count(b'"name":"f"') == 1
+
+
+@pytest.mark.parametrize("reasoning", [split("none"), split()], ids=["untouched", "split"])
+def test_a_list_of_no_tool_calls_is_none_however_it_is_written(reasoning: ReasoningPlan):
+    empty = same_model('{"tool_calls":[ ]}').replace("null", '""')
+    sent = lines(same_model(ROLE), same_model('{"content":"a"}'), empty, same_model('{"content":"b"}'), DONE)
+    played = play(event_by_event(sent), plan(reasoning=reasoning))
+    assert joined(chunks_in(played.out), "content") == {0: "ab"}
+    assert chunks_in(played.out)[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("calls", ["5", "{}", "[5]", '[{"function":5}]', '[{"function":{"arguments":{"a":1}}}]'])
+def test_tool_calls_that_nobody_has_to_repair_leave_as_they_came_however_odd(calls: str):
+    stream = ChatStream(plan())
+    stream.feed(lines(same_model(ROLE), same_model('{"content":"a"}')))
+    event = lines(same_model(f'{{"tool_calls":{calls}}}', '""'))
+    out = stream.feed(event)
+    assert stream.dropped == 0
+    assert out in {b"", event.replace(b'""', b"null")}
 
 
 def test_tool_calls_are_not_repaired_by_halves():

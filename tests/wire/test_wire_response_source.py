@@ -67,9 +67,15 @@ def test_text_in_parts_deeper_than_any_provider_s_says_nothing():
 def test_a_form_reads_the_chunks_that_differ_only_in_their_text(name: str):
     form = learnt(chunk({"delta": {name: "Hi"}}))
     assert form is not None
-    for text in ("there", "é\n", "\ud83d", "Hi"):
+    for text in ("there", "é\n", 'a "b" \\n', "\\\\", "😀", "Hi"):
         body = chunk({"delta": {name: text}})
         assert form.read(body) == said(body)
+
+
+def test_a_chunk_with_half_a_surrogate_pair_is_left_to_the_full_reading():
+    form = learnt(chunk({"delta": {"content": "Hi"}}))
+    assert form is not None
+    assert form.read(chunk({"delta": {"content": "\ud83d"}})) is None
 
 
 @pytest.mark.parametrize(

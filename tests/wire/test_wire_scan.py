@@ -202,6 +202,18 @@ def test_what_is_no_chunk_counts_nothing_and_hides_nothing(data: bytes):
     assert counted([event, b"data: " + data + b"\n\n", event]).total() == 8
 
 
+def test_a_text_with_characters_that_it_must_not_hold_counts_as_it_does_where_nobody_reads_it():
+    event = lines(same_model('{"content":"a\tb\x01"}'))
+    assert counted([event, event]).total() == 2 * 4
+
+
+def test_texts_count_as_the_characters_that_they_stand_for():
+    counter = OutputCounter()
+    for text in (rb"\n\\", rb"\"", rb"\u00e9", rb"\ud83d\ude00", "é".encode(), b""):
+        counter.say(text)
+    assert counter.total() == 2 + 1 + 2 + 4 + 2
+
+
 def test_all_choices_of_all_events_count():
     event = b'data: {"choices":[{"delta":{"content":"ab"}},{"delta":{"content":"c"}}]}\n\n'
     assert counted([event + event, event]).total() == 9

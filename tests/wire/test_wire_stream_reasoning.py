@@ -178,7 +178,7 @@ def test_chunks_that_were_written_without_parsing_are_those_that_parsing_writes(
     asked = plan(reasoning=planned, every_event=every_event)
     usual = play([sent], asked)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Frames, "write", lambda *_: None)
+        patch.setattr(Frames, "write", lambda *_, **__: None)
         assert play([sent], asked) == usual
 
 
