@@ -74,14 +74,13 @@ def _command(args: argparse.Namespace, config: Path, outside: Outside) -> int:
             from proxy.cli_conformance import conformance  # noqa: PLC0415 - loads every check
 
             return conformance(args, outside.environ)
+        case "ledger" if args.operation == "verify":
+            from proxy.cli_verify import perform  # noqa: PLC0415 - loads the database's library and the stores
         case "usage" | "ledger":
-            from proxy.cli_usage import perform as perform_usage  # noqa: PLC0415 - loads the database's library
-
-            return perform_usage(args, config, outside)
+            from proxy.cli_usage import perform  # noqa: PLC0415 - loads the database's library
         case _:
             from proxy.cli_accounts import perform  # noqa: PLC0415 - loads the stores
-
-            return perform(args, config, outside)
+    return perform(args, config, outside)
 
 
 def _explain(error: Exception) -> int:

@@ -13,7 +13,8 @@ from sqlalchemy import Connection
 
 from proxy.drift import Charge, Counters, Drift, OpenHold, drift
 from proxy.ledger.database import Ledger
-from proxy.ledger.queries import DAY_MS, charged_in_all, charged_since, charges, charges_of, identity
+from proxy.ledger.queries import charged_in_all, charged_since, charges, charges_of, identity
+from proxy.ledger.schema import DAY_MS
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TRIES: Final = 3

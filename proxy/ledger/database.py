@@ -1,7 +1,7 @@
 """The SQL ledger: opened by the configuration's word or URL, written in batches, read by anyone.
 
-A row that is there stays as it is: inserting it again changes nothing, so whoever is not sure inserts again. The hourly
-sums change in the same transaction and only for rows that were really new, so that the two can never disagree.
+A row that is there stays as it is: inserting it again changes nothing, so whoever is not sure inserts again. The sums
+change in the same transaction and only for rows that were really new, so that the two can never disagree.
 """
 
 from collections import defaultdict
@@ -18,7 +18,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from proxy.ledger.migrations import NewerLedger, is_current, migrate
-from proxy.ledger.schema import SUMMED, hour_of, split_cost, usage, usage_account, usage_hourly
+from proxy.ledger.schema import (
+    DAY_MS,
+    HOUR_MS,
+    SUMMED,
+    beginning,
+    split_cost,
+    usage,
+    usage_account,
+    usage_daily,
+    usage_hourly,
+)
 from proxy.pricing import nano_usd_ceil
 from proxy.usage import UsageSource
 from proxy.usage_record import UsageRecord
@@ -30,6 +40,8 @@ _CONNECT_SECONDS: Final = 5
 _WRITES: Final = "writes"
 _AT_ONCE: Final = 1_000
 """Rows in one statement: SQLite takes 32,766 values."""
+_Cell = tuple[str, int, str, str]
+"""What a line of sums is told apart by: account, beginning of the hour or day, key and model."""
 # A database that vanishes without a word is noticed within about 15 s.
 _LIBPQ: Final = {
     "connect_timeout": _CONNECT_SECONDS,
@@ -62,7 +74,8 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         """Use `open`."""
         self.engine = engine
-        self._add_hourly, self._add_account = _adding(usage_hourly, engine), _adding(usage_account, engine)
+        self._add_hourly, self._add_daily = _adding(usage_hourly, engine), _adding(usage_daily, engine)
+        self._add_account = _adding(usage_account, engine)
 
     @classmethod
     def open(cls, url: str, data_dir: Path) -> Self:
@@ -116,11 +129,14 @@ class Ledger:
         by_id: dict[str, UsageRecord] = {}
         for record in records:
             by_id.setdefault(record.request_id, record)
+        in_order = [by_id[request_id] for request_id in sorted(by_id)]  # so that two writers cannot deadlock
         try:
             with self.writing() as connection:
-                inserted = [by_id[request_id] for request_id in _insert(connection, list(by_id.values()))]
+                inserted = [by_id[request_id] for request_id in _insert(connection, in_order)]
                 if inserted:
-                    connection.execute(self._add_hourly, list(_hourly(inserted)))
+                    by_hour = _summed(inserted)
+                    connection.execute(self._add_hourly, _lines("hour", by_hour))
+                    connection.execute(self._add_daily, _lines("day", _by_day(by_hour)))
                     connection.execute(self._add_account, list(_by_account(inserted)))
         except (DataError, IntegrityError, OverflowError, TypeError, ValueError) as error:
             raise RowsRefused(describe(error)) from None
@@ -174,11 +190,11 @@ def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]
         yield dict(zip((column.name for column in usage_account.c), (account, *cell), strict=True))
 
 
-def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
-    """Sum up by account, hour, key and model, in the order of the primary key so that two writers cannot deadlock."""
-    sums: dict[tuple[str, int, str, str], list[int]] = defaultdict(lambda: [0] * len(SUMMED))
+def _summed(records: Sequence[UsageRecord]) -> Mapping[_Cell, list[int]]:
+    """Sum up by account, hour, key and model."""
+    sums: dict[_Cell, list[int]] = defaultdict(lambda: [0] * len(SUMMED))
     for record in records:
-        cell = sums[record.account, hour_of(record.started_at), record.key_id, record.model]
+        cell = sums[record.account, beginning(record.started_at, HOUR_MS), record.key_id, record.model]
         added = (
             *(1, record.usage_source == UsageSource.ESTIMATED, record.prompt_tokens, record.cached_tokens),
             *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
@@ -186,8 +202,21 @@ def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
         )
         for place, amount in enumerate(added):
             cell[place] += amount
-    for key, cell in sorted(sums.items()):
-        yield dict(zip(("account", "hour", "key_id", "model", *SUMMED), (*key, *cell), strict=True))
+    return sums
+
+
+def _by_day(by_hour: Mapping[_Cell, list[int]]) -> Mapping[_Cell, list[int]]:
+    sums: dict[_Cell, list[int]] = {}
+    for (account, hour, key_id, model), cell in by_hour.items():
+        day = account, beginning(hour, DAY_MS), key_id, model
+        sums[day] = [one + other for one, other in zip(sums[day], cell, strict=True)] if day in sums else cell
+    return sums
+
+
+def _lines(period: str, sums: Mapping[_Cell, list[int]]) -> list[Mapping[str, object]]:
+    """Name the values, in the order of the primary key so that two writers cannot deadlock."""
+    names = ("account", period, "key_id", "model", *SUMMED)
+    return [dict(zip(names, (*key, *cell), strict=True)) for key, cell in sorted(sums.items())]
 
 
 def _embedded(data_dir: Path) -> Engine:

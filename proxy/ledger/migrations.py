@@ -72,6 +72,34 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE TABLE ledger_identity (id TEXT NOT NULL PRIMARY KEY)",
     ),
+    (
+        """
+        CREATE TABLE usage_daily (
+            account TEXT NOT NULL,
+            day BIGINT NOT NULL,
+            key_id TEXT NOT NULL,
+            model TEXT NOT NULL,
+            requests BIGINT NOT NULL,
+            estimated_requests BIGINT NOT NULL,
+            prompt_tokens BIGINT NOT NULL,
+            cached_tokens BIGINT NOT NULL,
+            completion_tokens BIGINT NOT NULL,
+            reasoning_tokens BIGINT NOT NULL,
+            cost_high BIGINT NOT NULL,
+            cost_low BIGINT NOT NULL,
+            charged_nusd BIGINT NOT NULL,
+            PRIMARY KEY (account, day, key_id, model)
+        )
+        """,
+        "CREATE INDEX usage_daily_day ON usage_daily (day)",
+        """
+        INSERT INTO usage_daily
+        SELECT account, hour - hour % 86400000, key_id, model, sum(requests), sum(estimated_requests),
+            sum(prompt_tokens), sum(cached_tokens), sum(completion_tokens), sum(reasoning_tokens), sum(cost_high),
+            sum(cost_low), sum(charged_nusd)
+        FROM usage_hourly GROUP BY account, hour - hour % 86400000, key_id, model
+        """,
+    ),
 )
 _VERSIONS: Final = "ledger_version"
 # Two gateways that start at the same moment must not both make the tables; the number is arbitrary and must not change.

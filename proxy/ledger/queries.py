@@ -1,7 +1,7 @@
 """What is asked of the ledger: sums by account, key, model and time, rows one after the other, and totals.
 
-Sums come from the hourly table wherever whole hours are asked for, and from the rows at both ragged ends: exact to the
-millisecond, and quick however many rows there are. Nothing here writes.
+Sums come from the daily table wherever whole days are asked for, from the hourly one and from the rows at both ragged
+ends: exact to the millisecond, and quick however many rows there are. Nothing here writes.
 """
 
 from collections import defaultdict
@@ -15,13 +15,15 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from proxy.drift import Charge
 from proxy.ledger.schema import (
+    DAY_MS,
     HOUR_MS,
     SUMMED,
-    hour_of,
+    beginning,
     ledger_identity,
     summed_cost,
     usage,
     usage_account,
+    usage_daily,
     usage_hourly,
     whole_cost,
 )
@@ -29,7 +31,6 @@ from proxy.pricing import nano_usd_ceil
 from proxy.usage import UsageSource
 from proxy.usage_record import UsageRecord
 
-DAY_MS: Final = 24 * HOUR_MS
 ROWS_AT_ONCE: Final = 5_000
 _IDS_AT_ONCE: Final = 500
 
@@ -117,10 +118,10 @@ def charged_in_all(connection: Connection, account: str) -> Charge:
 
 
 def charged_since(connection: Connection, account: str, since: int) -> Charge:
-    """Return what an account was charged for requests since the beginning of an hour, in Unix ms."""
-    tokens = func.sum(usage_hourly.c.prompt_tokens + usage_hourly.c.completion_tokens)
-    query = select(tokens, func.sum(usage_hourly.c.charged_nusd))
-    row = connection.execute(query.where(usage_hourly.c.account == account, usage_hourly.c.hour >= since)).one()
+    """Return what an account was charged for requests since the beginning of a day, in Unix ms."""
+    tokens = func.sum(usage_daily.c.prompt_tokens + usage_daily.c.completion_tokens)
+    query = select(tokens, func.sum(usage_daily.c.charged_nusd))
+    row = connection.execute(query.where(usage_daily.c.account == account, usage_daily.c.day >= since)).one()
     return Charge(int(row[0] or 0), int(row[1] or 0))
 
 
@@ -136,24 +137,35 @@ def charges_of(connection: Connection, request_ids: Sequence[str]) -> dict[str, 
 
 
 def _parts(chosen: Selection, by: Sequence[By]) -> Iterator[Select[Any]]:
-    """Cut the time asked for into whole hours and what sticks out of them."""
-    since, until = chosen.since, chosen.until
-    first = None if since is None else -(-since // HOUR_MS) * HOUR_MS
-    last = None if until is None else hour_of(until)
-    if first is not None and last is not None and first > last:  # all of it within one hour
-        yield _of_rows(chosen, by, since, until)
+    coarse = () if By.HOUR in by else ((usage_daily, DAY_MS),)
+    for table, since, until in _cut(chosen.since, chosen.until, (*coarse, (usage_hourly, HOUR_MS))):
+        yield _of_rows(chosen, by, since, until) if table is usage else _of_sums(table, chosen, by, since, until)
+
+
+def _cut(
+    since: int | None, until: int | None, scales: Sequence[tuple[Table, int]]
+) -> Iterator[tuple[Table, int | None, int | None]]:
+    """Cut a time into whole days and hours, as `scales` has tables for them, and what sticks out of those."""
+    if not scales:
+        yield usage, since, until
         return
-    yield _of_hours(chosen, by, first, last)
-    if since is not None and first != since:
-        yield _of_rows(chosen, by, since, first)
-    if until is not None and last != until:
-        yield _of_rows(chosen, by, last, until)
+    (table, length), *finer = scales
+    first = None if since is None else -(-since // length) * length
+    last = None if until is None else beginning(until, length)
+    if first is not None and last is not None and first >= last:  # not a whole one in it
+        yield from _cut(since, until, finer)
+        return
+    yield table, first, last
+    if first != since:
+        yield from _cut(since, first, finer)
+    if last != until:
+        yield from _cut(last, until, finer)
 
 
-def _of_hours(chosen: Selection, by: Sequence[By], since: int | None, until: int | None) -> Select[Any]:
-    groups = [_group(usage_hourly, name) for name in by]
-    summed = [func.sum(usage_hourly.c[name]) for name in SUMMED if name != "charged_nusd"]
-    query = select(*groups, *summed).where(*_chosen(usage_hourly, chosen, since, until)).group_by(*groups)
+def _of_sums(table: Table, chosen: Selection, by: Sequence[By], since: int | None, until: int | None) -> Select[Any]:
+    groups = [_group(table, name) for name in by]
+    summed = [func.sum(table.c[name]) for name in SUMMED if name != "charged_nusd"]
+    query = select(*groups, *summed).where(*_chosen(table, chosen, since, until)).group_by(*groups)
     return query.having(func.count() > 0)  # without groups, an empty table would still give a line
 
 
@@ -168,16 +180,18 @@ def _of_rows(chosen: Selection, by: Sequence[By], since: int | None, until: int 
 
 def _group(table: Table, name: By) -> ColumnElement[Any]:
     if name in (By.DAY, By.HOUR):
-        moment, length = table.c.started_at if table is usage else table.c.hour, DAY_MS if name is By.DAY else HOUR_MS
-        return moment - moment % length
+        return _moment(table) - _moment(table) % (DAY_MS if name is By.DAY else HOUR_MS)
     return table.c.key_id if name is By.KEY else table.c[name.value]
 
 
 def _chosen(table: Table, chosen: Selection, since: int | None, until: int | None) -> Iterator[ColumnElement[bool]]:
-    moment = table.c.started_at if table is usage else table.c.hour
     if chosen.account is not None:
         yield table.c.account == chosen.account
     if since is not None:
-        yield moment >= since
+        yield _moment(table) >= since
     if until is not None:
-        yield moment < until
+        yield _moment(table) < until
+
+
+def _moment(table: Table) -> ColumnElement[Any]:
+    return table.c[{usage: "started_at", usage_hourly: "hour", usage_daily: "day"}[table]]

@@ -1,4 +1,4 @@
-"""The ledger's tables as queries see them: one row per request, and sums by the hour of what those rows hold.
+"""The ledger's tables as queries see them: one row per request, and sums by hour and by day of what those rows hold.
 
 What the tables look like now; how a database gets there is in `migrations.py`, and a test compares the two. One schema
 for SQLite and PostgreSQL: whole numbers of 64 bits, text, and nothing that the two understand differently.
@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Ta
 from sqlalchemy.sql.elements import ColumnElement
 
 HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 COST_UNIT: Final = 10**9
 """Sums of costs are kept in two whole numbers, since a sum of pico-dollars passes 64 bits at nine million dollars:
 cost in pUSD = high × COST_UNIT + low, where `low` may be larger than the unit."""
@@ -48,32 +49,38 @@ usage: Final = Table(
 )
 """Every request that reached a provider; the columns are the fields of `UsageRecord`. `started_at` is in Unix ms."""
 
-usage_hourly: Final = Table(
-    "usage_hourly",
-    metadata,
-    Column("account", Text, primary_key=True),
-    Column("hour", BigInteger, primary_key=True),
-    Column("key_id", Text, primary_key=True),
-    Column("model", Text, primary_key=True),
-    Column("requests", BigInteger, nullable=False),
-    Column("estimated_requests", BigInteger, nullable=False),
-    Column("prompt_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("completion_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
-    Column("cost_high", BigInteger, nullable=False),
-    Column("cost_low", BigInteger, nullable=False),
-    Column("charged_nusd", BigInteger, nullable=False),
-    Index("usage_hourly_hour", "hour"),
-)
-"""The sums of `usage` by account, key, model and UTC hour (`hour`: its beginning, in Unix ms), changed in the same
-transaction as the rows."""
+
+def _sums_by(period: str, name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("account", Text, primary_key=True),
+        Column(period, BigInteger, primary_key=True),
+        Column("key_id", Text, primary_key=True),
+        Column("model", Text, primary_key=True),
+        Column("requests", BigInteger, nullable=False),
+        Column("estimated_requests", BigInteger, nullable=False),
+        Column("prompt_tokens", BigInteger, nullable=False),
+        Column("cached_tokens", BigInteger, nullable=False),
+        Column("completion_tokens", BigInteger, nullable=False),
+        Column("reasoning_tokens", BigInteger, nullable=False),
+        Column("cost_high", BigInteger, nullable=False),
+        Column("cost_low", BigInteger, nullable=False),
+        Column("charged_nusd", BigInteger, nullable=False),
+        Index(f"{name}_{period}", period),
+    )
+
+
+usage_hourly: Final = _sums_by("hour", "usage_hourly")
+usage_daily: Final = _sums_by("day", "usage_daily")
+"""The sums of `usage` by account, key, model and UTC hour or day (`hour`, `day`: its beginning, in Unix ms), changed in
+the same transaction as the rows."""
 
 SUMMED: Final = (
     *("requests", "estimated_requests", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"),
     *("cost_high", "cost_low", "charged_nusd"),
 )
-"""The columns of `usage_hourly` that add up."""
+"""The columns of `usage_hourly` and `usage_daily` that add up."""
 
 usage_account: Final = Table(
     "usage_account",
@@ -92,9 +99,9 @@ ledger_identity: Final = Table("ledger_identity", metadata, Column("id", Text, p
 """One row: a name that tells this ledger from every other one."""
 
 
-def hour_of(started_at: int) -> int:
-    """Return the beginning of the hour of a moment, both in Unix ms."""
-    return started_at - started_at % HOUR_MS
+def beginning(moment: int, length: int) -> int:
+    """Return the beginning of the hour or day of this length that a moment is in, all in (Unix) ms."""
+    return moment - moment % length
 
 
 def split_cost(pusd: int) -> tuple[int, int]:

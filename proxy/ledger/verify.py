@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, case, distinct, func, select
 
 from proxy.ledger.queries import ROWS_AT_ONCE
-from proxy.ledger.schema import COST_UNIT, HOUR_MS, usage, usage_account, usage_hourly
+from proxy.ledger.schema import COST_UNIT, DAY_MS, HOUR_MS, usage, usage_account, usage_daily, usage_hourly
 from proxy.pricing import Prices
 from proxy.usage import UsageSource
 
@@ -36,7 +36,8 @@ def checks(connection: Connection) -> Iterator[Check]:
     """Check everything that the ledger alone can tell, in one transaction."""
     yield _ids(connection)
     yield _costs(connection)
-    yield _sums(connection, "hourly sums equal rows", usage_hourly, _hours_of_rows())
+    yield _sums(connection, "hourly sums equal rows", usage_hourly, _times_of_rows(HOUR_MS))
+    yield _sums(connection, "daily sums equal rows", usage_daily, _times_of_rows(DAY_MS))
     yield _sums(connection, "account totals equal rows", usage_account, _accounts_of_rows())
 
 
@@ -78,9 +79,9 @@ def _numbers(values: Sequence[Any]) -> tuple[int, ...]:
     return (*counts, high * COST_UNIT + low, charged)
 
 
-def _hours_of_rows() -> Select[Any]:
-    hour = usage.c.started_at - usage.c.started_at % HOUR_MS
-    groups = (usage.c.account, hour, usage.c.key_id, usage.c.model)
+def _times_of_rows(length: int) -> Select[Any]:
+    began = usage.c.started_at - usage.c.started_at % length
+    groups = (usage.c.account, began, usage.c.key_id, usage.c.model)
     estimated = func.sum(case((usage.c.usage_source == UsageSource.ESTIMATED.value, 1), else_=0))
     names = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
     summed = (func.count(), estimated, *(func.sum(usage.c[name]) for name in names), *_money())

@@ -56,7 +56,7 @@ def test_sums_are_told_apart_by_account_key_model_and_hour(ledger: Ledger) -> No
         row(6, started_at=HOUR + HOUR_MS),
     ]
     ledger.insert(rows)
-    assert len(sums_in(ledger)) == 5
+    assert len(sums_in(ledger)) == 5 + 4
     assert sums_in(ledger) == sums_of(rows)
 
 
@@ -143,8 +143,19 @@ def test_opening_a_ledger_again_changes_nothing(ledger: Ledger, ledger_url: str,
     again = Ledger.open(ledger_url, tmp_path)
     assert rows_in(again) == [row(1)]
     with again.reading() as connection:
-        assert connection.scalars(text("SELECT version FROM ledger_version")).all() == [len(MIGRATIONS)]
+        assert connection.scalars(text("SELECT version FROM ledger_version")).all() == [*range(1, len(MIGRATIONS) + 1)]
     again.close()
+
+
+def test_a_ledger_of_the_first_version_gets_its_daily_sums(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
+    rows = [row(1), row(2, started_at=HOUR + 5 * HOUR_MS), row(3, started_at=HOUR + 30 * HOUR_MS), row(4, account="b")]
+    ledger.insert(rows)
+    with ledger.writing() as connection:
+        connection.execute(text("DROP TABLE usage_daily"))
+        connection.execute(text("DELETE FROM ledger_version WHERE version > 1"))
+    upgraded = Ledger.open(ledger_url, tmp_path)
+    assert sums_in(upgraded) == sums_of(rows)
+    upgraded.close()
 
 
 def test_opening_a_ledger_that_is_current_waits_for_nobody_who_writes_to_it(

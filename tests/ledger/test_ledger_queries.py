@@ -70,7 +70,11 @@ def test_a_cost_beyond_64_bits_is_summed_exactly(ledger: Ledger):
         assert sums(connection, Selection(), [By.KEY])[("key_1",)].cost_pusd == 3 * (2**63 - 1)
 
 
-moments = st.integers(NOON - 3 * HOUR, NOON + 3 * HOUR) | st.sampled_from([NOON, NOON - 1, NOON + HOUR])
+moments = st.one_of(
+    st.integers(NOON - 3 * HOUR, NOON + 3 * HOUR),
+    st.integers(NOON - 60 * HOUR, NOON + 60 * HOUR),
+    st.sampled_from([NOON, NOON - 1, NOON + HOUR, NOON - 12 * HOUR, NOON + 12 * HOUR, NOON + 12 * HOUR - 1]),
+)
 
 
 @given(st.lists(moments, max_size=12), st.none() | moments, st.none() | moments)
@@ -107,12 +111,13 @@ def test_rows_come_back_as_they_were_written(ledger: Ledger):
 
 
 def test_a_charge_is_rounded_up_once_per_request(ledger: Ledger):
-    ledger.insert([record("a", cost_pusd=1), record("b", cost_pusd=1001, started_at=NOON + HOUR)])
+    ledger.insert([record("a", cost_pusd=1), record("b", cost_pusd=1001, started_at=NOON + 13 * HOUR)])
     with ledger.reading() as connection:
         assert charges(connection) == {"acme": Charge(220, 3)}
         assert charged_in_all(connection, "acme") == Charge(220, 3)
         assert charged_in_all(connection, "nobody") == Charge()
-        assert charged_since(connection, "acme", NOON + HOUR) == Charge(110, 2)
+        assert charged_since(connection, "acme", NOON - 12 * HOUR) == Charge(220, 3)
+        assert charged_since(connection, "acme", NOON + 12 * HOUR) == Charge(110, 2)
         assert charges_of(connection, ["a", "nothing", "b"]) == {"a": Charge(110, 1), "b": Charge(110, 2)}
 
 

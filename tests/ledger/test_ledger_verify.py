@@ -39,6 +39,8 @@ def test_a_ledger_that_was_only_written_by_the_gateway_holds(ledger: Ledger):
         ("UPDATE usage_hourly SET requests = requests + 1 WHERE account = 'a'", "hourly sums equal rows"),
         ("UPDATE usage_hourly SET cost_low = cost_low - 1 WHERE account = 'a'", "hourly sums equal rows"),
         ("DELETE FROM usage_hourly WHERE account = 'a'", "hourly sums equal rows"),
+        ("UPDATE usage_daily SET completion_tokens = 0 WHERE account = 'a'", "daily sums equal rows"),
+        ("DELETE FROM usage_daily WHERE account = 'a'", "daily sums equal rows"),
         ("UPDATE usage SET started_at = started_at + 3600000 WHERE request_id = '3'", "hourly sums equal rows"),
         ("UPDATE usage_account SET tokens = tokens + 1 WHERE account = 'a'", "account totals equal rows"),
         ("UPDATE usage_account SET charged_nusd = 0 WHERE account = 'a'", "account totals equal rows"),

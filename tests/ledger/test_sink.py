@@ -293,7 +293,7 @@ def test_recovery_that_is_killed_at_any_step_loses_and_doubles_nothing(
     while at <= steps:
         at += 1
         with quick.ledger.writing() as connection:
-            for table in ("usage", "usage_hourly"):
+            for table in ("usage", "usage_hourly", "usage_daily"):
                 connection.exec_driver_sql(f"DELETE FROM {table}")  # noqa: S608 - a constant
         a = quick.dead([*ended(1, 2), started(3), started(4), started(5)], name="a")
         carried = [*ended(4), Dropped(row(5).request_id), started(6)]
