@@ -19,6 +19,7 @@ from proxy.gateway import Gateway, milliseconds, refused
 from proxy.refuse import (
     malformed,
     our_bug,
+    overloaded,
     refuse,
     refuse_bug,
     unknown_model,
@@ -51,6 +52,8 @@ class Api:
         self.serving = serving
         self.closing = False
         """Set when the worker stops: answers then end their connections."""
+        self.overloaded = False
+        """Set while the worker has no memory for new completions."""
         self.in_flight = 0
         self._gateway = gateway
         self._report = report
@@ -116,6 +119,8 @@ class Api:
         endpoint = COMPLETIONS.get(path)
         if endpoint is not None:
             _require(client, "POST")
+            if self.overloaded:
+                raise Refusal(overloaded())
             await self._gateway.complete(client, endpoint, request_id, self.serving, arrived)
         elif path == MODELS or path.startswith(MODELS + "/"):
             _require(client, "GET", "HEAD")

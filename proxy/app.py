@@ -7,9 +7,10 @@ from typing import Final
 
 import uvloop
 
+from proxy.listening import CannotStart
 from proxy.logs import make_logger
 from proxy.mistakes import ConfigurationError
-from proxy.supervisor import CannotStart, OnReady, Supervisor
+from proxy.supervisor import OnReady, Supervisor
 
 DONE: Final = 0
 FAILED: Final = 1

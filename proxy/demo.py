@@ -22,16 +22,17 @@ from proxy.app import serve
 from proxy.configuration import PREFIX, RESERVED
 from proxy.demo_script import SCRIPT
 from proxy.errors import StoreUnavailable
+from proxy.listening import CannotStart
 from proxy.real_provider import ModelServerError, missing, wait_ready
 from proxy.real_provider import command as real_command
 from proxy.stores.keys import RedisKeys
 from proxy.stores.opening import connect_store
-from proxy.supervisor import CannotStart, Supervisor
+from proxy.supervisor import Supervisor
 
 ACCOUNT: Final = "demo"
 ADMIN_PORT: Final = 9090
 _GATEWAY: Final = """\
-server: {{listen: "127.0.0.1:{port}", admin_listen: "127.0.0.1:{admin_port}", stop_grace: 2s}}
+server: {{listen: "127.0.0.1:{port}", admin_listen: "127.0.0.1:{admin_port}", stop_delay: 0s, stop_grace: 2s}}
 data_dir: {data_dir}
 providers:
   {provider}

@@ -31,11 +31,14 @@ from proxy.steps.record import Entry, Recorder
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
+from proxy.upstream.pump import Pump
 from proxy.usage import Usage, UsageSource
 from proxy.wire.headers import ignored_line, rate_limit_lines
 
 CLIENT_CLOSED: Final = 499
 """The status of a request whose client left before an answer, in logs and metrics only (nginx's number)."""
+DROPPED_AT_ONCE: Final = 8
+"""Stalled streams that are dropped together, or a quarter of them if that is more."""
 ACCOUNTS_KEPT: Final = 10_000
 _ID_BYTES: Final = 12
 
@@ -146,6 +149,14 @@ class Gateway:
         if self._draining:
             await asyncio.wait(self._draining, timeout=seconds)
         return await self._settler.flush(seconds)
+
+    def drop_stalled(self) -> None:
+        """Give up clients that have not read for the longest: what waits for them takes memory."""
+        stalled = {
+            pump: at for pump in self.exchanges if isinstance(pump, Pump) and (at := pump.stalled_at) is not None
+        }
+        for pump in sorted(stalled, key=stalled.__getitem__)[: max(DROPPED_AT_ONCE, len(stalled) // 4)]:
+            pump.drop_client()
 
     async def _refused(
         self,

@@ -174,6 +174,7 @@ Size = Annotated[int, PlainValidator(_some_bytes), Kind("size", format_size)]
 Listen = Annotated[Address, PlainValidator(parse_address), Kind("host:port")]
 Count = Annotated[int, PlainValidator(whole_number()), Kind("whole number, at least 1")]
 Share = Annotated[int, PlainValidator(whole_number(0)), Kind("whole number, at least 0")]
+OptionalSize = Annotated[int | None, PlainValidator(_optional(_some_bytes)), Kind("size", format_size)]
 OptionalCount = Annotated[int | None, PlainValidator(_optional(whole_number())), Kind("whole number, at least 1")]
 Ratio = Annotated[
     tuple[int, int],

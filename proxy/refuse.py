@@ -44,6 +44,12 @@ def our_bug() -> Fault:
     return Fault(500, ErrorType.INTERNAL, "internal_error", message)
 
 
+def overloaded() -> Fault:
+    """Build the answer for a request that there is no memory for."""
+    message = "The gateway has no room for more requests at the moment; try again in a few seconds."
+    return Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=2_000, reason="overloaded")
+
+
 def no_plan() -> Fault:
     """Build the answer for an account whose plan or own limits the configuration cannot tell: nothing may be admitted
     then.

@@ -16,7 +16,19 @@ from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
 from proxy.providers import Provider
-from proxy.quantities import Address, Count, Duration, Filled, Listen, Name, OptionalCount, Size, Wait, parse_filled
+from proxy.quantities import (
+    Address,
+    Count,
+    Duration,
+    Filled,
+    Listen,
+    Name,
+    OptionalCount,
+    OptionalSize,
+    Size,
+    Wait,
+    parse_filled,
+)
 from proxy.sections import Conflict, Kind, Section
 
 _UNLIMITED: Final = "unlimited"
@@ -61,7 +73,18 @@ class Server(Section):
     )
     workers: Count = Field(1, description="processes that serve the API; one per core is plenty")
     max_body: Size = Field(20 * 2**20, description="the largest request body, after decompression")
+    stop_delay: Duration = Field(
+        5.0,
+        description="after SIGTERM, how long requests are still accepted while `/readyz` already says 503: "
+        "balancers need a moment to notice",
+    )
     stop_grace: Duration = Field(25.0, description="how long open requests may go on after the signal to stop")
+
+    memory_limit: OptionalSize = Field(
+        None,
+        description="how much memory one worker may take: from 85 % of it new requests are refused, from 95 % stalled "
+        "streams are cut; left out, the limit of the control group (a container's) holds for all of them",
+    )
 
     @classmethod
     def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:

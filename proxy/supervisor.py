@@ -7,7 +7,6 @@ serves no request of the API itself.
 
 import asyncio
 import contextlib
-import errno
 import os
 import shutil
 import signal
@@ -23,16 +22,18 @@ from aiohttp import web
 
 from proxy import __version__
 from proxy.configuration import Configuration, load
-from proxy.control import Files, Reload, Start, State, Stop, read_state, write
+from proxy.control import Files, Reload, Start, Stop, read_state, write
 from proxy.demo_provider import DemoProvider, start_demo_provider
 from proxy.errors import StoreUnavailable
 from proxy.health import OwnMetrics, admin_application, forget_worker
+from proxy.listening import CannotStart, address_of, listen
 from proxy.mistakes import ConfigurationError
 from proxy.providers import Builtin
 from proxy.quantities import Address
 from proxy.settings import StoreEviction
 from proxy.stores.embedded import EmbeddedStore
 from proxy.stores.opening import mistake_at
+from proxy.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 WATCH_SECONDS: Final = 1.0
 START_SECONDS: Final = 20.0
 LOCK_SECONDS: Final = 10.0
-BIND_SECONDS: Final = 5.0
-"""How long an address may still be taken by a predecessor that was killed and whose workers are winding down."""
 STOP_MARGIN: Final = 8.0
 """How long a worker may take beyond its grace before it is killed."""
 RESTART_PAUSES: Final = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -54,29 +53,9 @@ EMBEDDED: Final = "embedded"
 _NEEDS_RESTART: Final = (
     *("store", "store_timeout", "store_eviction", "ledger", "data_dir", "metrics", "journal_sync", "journal_full"),
 )
-_SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers")
+_SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers", "memory_limit")
 
 OnReady = Callable[["Supervisor"], Awaitable[None]]
-
-
-class CannotStart(Exception):  # noqa: N818 - the state of the gateway
-    """The gateway cannot start; the message is one sentence that says what to do."""
-
-
-class WorkerProcess:
-    """One worker as its supervisor sees it."""
-
-    def __init__(self, slot: int, process: asyncio.subprocess.Process, commands: asyncio.StreamWriter) -> None:
-        """Wrap a process that was just started."""
-        self.slot = slot
-        self.process = process
-        self.state = State(ready=False, reasons=["the worker is starting"])
-        self._commands = commands
-
-    def tell(self, message: Reload | Stop) -> None:
-        """Send an order; a worker that has gone hears nothing."""
-        if not self._commands.is_closing():
-            self._commands.write(write(message))
 
 
 class Supervisor:
@@ -97,6 +76,8 @@ class Supervisor:
         self._embedded: EmbeddedStore | None = None
         self._own = OwnMetrics(__version__)
         self._stopping = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._closing = asyncio.Event()
         self._changed = asyncio.Event()
         self._deaths = 0
         self._generation = 0
@@ -109,16 +90,16 @@ class Supervisor:
         """Serve until told to stop. Raises `CannotStart`."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
-        loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self.stop if self._in_terminal else self.reload)
+        loop.add_signal_handler(signal.SIGINT, self.stop_at_once)
+        loop.add_signal_handler(signal.SIGHUP, self.stop_at_once if self._in_terminal else self.reload)
         settings = self.configuration.settings
         async with contextlib.AsyncExitStack() as stack:
             metrics_files = Path(stack.enter_context(TemporaryDirectory(prefix="aion-proxy-metrics-")))
             self._copies = metrics_files
             self._put_in_force(self.configuration)
-            listener = stack.enter_context(await _bind(settings.server.listen))
-            admin_listener = stack.enter_context(await _bind(settings.server.admin_listen))
-            self.api_address, self.admin_address = _address(listener), _address(admin_listener)
+            listener = stack.enter_context(await listen(settings.server.listen))
+            admin_listener = stack.enter_context(await listen(settings.server.admin_listen))
+            self.api_address, self.admin_address = address_of(listener), address_of(admin_listener)
             sink = loop.run_in_executor(None, self._open_sink)
             stack.push_async_callback(self._stop_sink, sink)
             await self._start_store()
@@ -142,14 +123,22 @@ class Supervisor:
             if on_ready is not None and not self._stopping.is_set():
                 await on_ready(self)
             await self._stopping.wait()
-            self._logger.info("stopping")
+            await self._let_others_notice()
 
     def stop(self) -> None:
-        """Begin to stop; the second time, have everything that is still open cut."""
+        """Begin to stop, accepting requests for `stop_delay` yet; the second time, have everything that is still open
+        cut.
+        """
         if self._stopping.is_set():
+            self._hurried.set()
             for worker in self._workers.values():
                 worker.tell(Stop(0.0))
         self._stopping.set()
+
+    def stop_at_once(self) -> None:
+        """Begin to stop without a delay: somebody sits at the terminal, and no balancer asks for readiness."""
+        self.stop()
+        self._hurried.set()
 
     def reload(self) -> None:
         """Read the configuration again and put it in force, whole or not at all."""
@@ -161,7 +150,8 @@ class Supervisor:
         """
         if self._stopping.is_set():
             return False, ["the gateway is stopping"]
-        states = [worker.state for worker in self._workers.values()]
+        now = asyncio.get_running_loop().time()
+        states = [worker.state_at(now) for worker in self._workers.values()]
         ready = [state for state in states if state.ready]
         reasons = list(dict.fromkeys(reason for state in ready or states for reason in state.reasons))
         return bool(ready), reasons if ready or reasons else ["no worker is running"]
@@ -239,17 +229,17 @@ class Supervisor:
     async def _keep_worker(self, slot: int, listener: socket.socket, metrics_files: Path) -> None:
         """Run a worker, and another when it dies, until the gateway stops."""
         deaths = 0
-        while not self._stopping.is_set():
+        while not self._closing.is_set():
             worker, states = await self._start_worker(slot, listener, metrics_files)
             with contextlib.suppress(ConnectionError):  # it died with words of ours unread
                 while line := await states.readline():
-                    worker.state = read_state(line)
+                    worker.heard(read_state(line), asyncio.get_running_loop().time())
                     deaths = 0 if worker.state.ready else deaths
                     self._changed.set()
             code = await worker.process.wait()
             del self._workers[slot]
             forget_worker(metrics_files, slot)
-            if self._stopping.is_set():
+            if self._closing.is_set():
                 return
             pause = RESTART_PAUSES[min(deaths, len(RESTART_PAUSES) - 1)]
             deaths += 1
@@ -274,7 +264,7 @@ class Supervisor:
         ours.settimeout(0)
         states, commands = await asyncio.open_connection(sock=ours)
         commands.write(write(Start(self._files, slot, self.store_url, self._builtin_urls())))
-        worker = self._workers[slot] = WorkerProcess(slot, process, commands)
+        worker = self._workers[slot] = WorkerProcess(slot, process, commands, asyncio.get_running_loop().time())
         return worker, states
 
     async def _until_ready(self) -> None:
@@ -297,9 +287,18 @@ class Supervisor:
             message = "no worker came up in time; the log lines before this one say why"
             raise CannotStart(message) from None
 
+    async def _let_others_notice(self) -> None:
+        """Go on accepting for a while, being not ready: whoever sends requests here hears of that a moment later."""
+        delay = self.configuration.settings.server.stop_delay
+        self._logger.info("stopping", accepting_s=0.0 if self._hurried.is_set() else delay)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._hurried.wait()
+
     async def _stop_workers(self, listener: socket.socket) -> None:
         """Have the workers finish; nobody can connect any more, rather than connect and never be answered."""
         grace = self.configuration.settings.server.stop_grace
+        self._closing.set()
         self._stopping.set()
         for worker in self._workers.values():
             worker.tell(Stop(grace))
@@ -358,33 +357,6 @@ class Supervisor:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _bind(address: Address) -> socket.socket:
-    """Listen on an address. Raises `CannotStart` with what to do if it cannot be had."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + BIND_SECONDS
-    while True:
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((address.host, address.port))
-            listener.listen(4096)
-        except OSError as error:
-            listener.close()
-            if error.errno != errno.EADDRINUSE or loop.time() > deadline:
-                message = f"cannot listen on {address}: {error.strerror}; stop what uses it, or choose another address"
-                raise CannotStart(message) from None
-            await asyncio.sleep(0.1)
-        else:
-            listener.settimeout(0)
-            return listener
-
-
-def _address(listener: socket.socket) -> Address:
-    host, port = listener.getsockname()[:2]
-    return Address(host, port)
 
 
 def _fingerprint(files: tuple[Path, ...]) -> list[tuple[int, int, int] | None]:

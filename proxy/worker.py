@@ -29,8 +29,10 @@ from proxy.http_server import GatewayServer
 from proxy.ledger.journal import Journal
 from proxy.ledger.segments import ROOT
 from proxy.logs import FastRequestLog, ReadableRequestLog, is_readable, make_logger
+from proxy.memory import group_memory, own_memory
 from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
+from proxy.pressure import Pressure, pressure
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.settings import JournalFull, OnStoreOutage, StoreEviction
@@ -63,6 +65,9 @@ WAITING_LINE_SECONDS: Final = 1.0
 """Between two log lines that say that settlements wait for the store."""
 SERVES_ALONE: Final = "until then keys that were seen good are served within a share of their limits"
 _POOL_SWEEPS: Final = 50
+_MEMORY_SWEEPS: Final = 10
+REPEAT_SECONDS: Final = 1.0
+"""How often a worker says how it is although nothing has changed: its silence tells the supervisor that it is stuck."""
 GC_THRESHOLDS: Final = (10_000, 20, 50)
 """Objects between two collections: requests free nearly all of theirs by themselves."""
 _LAST_RESORT: Final = 10
@@ -133,6 +138,10 @@ class Worker:
         self._store_is_back = asyncio.Event()
         self._waiting_said_at = -WAITING_LINE_SECONDS
         self._state: State | None = None
+        self._told_at = 0.0
+        limit = settings.server.memory_limit
+        self._memory = group_memory() if limit is None else own_memory(limit)
+        self._pressure = Pressure.NONE
 
     async def run(self, commands: asyncio.StreamReader) -> None:
         """Serve until told to stop; returns when everything is settled."""
@@ -238,6 +247,7 @@ class Worker:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             before, now = now, time.monotonic()
+            self._metrics.loop_lag(max(0.0, now - before - SWEEP_SECONDS))
             self._recorder.mark(self._gateway.exchanges, before, now, int(time.time() * 1000))
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
@@ -246,6 +256,8 @@ class Worker:
             self._metrics.flush()
             self._tell()
             rounds += 1
+            if rounds % _MEMORY_SWEEPS == 0:
+                self._look_at_memory()
             if rounds % _POOL_SWEEPS == 0:
                 for upstream in self._api.serving.upstreams.values():
                     upstream.pool.sweep(now)
@@ -309,10 +321,30 @@ class Worker:
         if self._journal.trouble is not None and self._blocks:
             ready = False
             reasons.append(f"the journal cannot be written: {self._journal.trouble}")
-        state = State(ready=ready, reasons=reasons)
-        if state != self._state:
-            self._state = state
+        if self._pressure is not Pressure.NONE:
+            ready = False
+            reasons.append("memory is nearly used up, so new requests are refused")
+        state, now = State(ready=ready, reasons=reasons), self._loop.time()
+        if state != self._state or now - self._told_at >= REPEAT_SECONDS:
+            self._state, self._told_at = state, now
             self._control.write(write(state))
+
+    def _look_at_memory(self) -> None:
+        """Refuse new requests while memory is short, and cut streams that nobody reads before the kernel ends us."""
+        if self._memory is None:
+            return
+        try:
+            used, limit = self._memory()
+        except (OSError, ValueError):  # nobody can say, so nothing is known to be wrong
+            return
+        now = pressure(used, limit, self._pressure)
+        if now is not self._pressure:
+            self._pressure = now
+            log = self._logger.info if now is Pressure.NONE else self._logger.error
+            log("memory", pressure=now.name.lower(), used_mib=used >> 20, limit_mib=limit >> 20)
+        self._api.overloaded = now is not Pressure.NONE
+        if now is Pressure.CRITICAL:
+            self._gateway.drop_stalled()
 
 
 def _load(files: Files) -> Configuration:

@@ -5,7 +5,7 @@ import pytest
 from proxy.app import DONE, FAILED, WRONG, serve
 
 GATEWAY = """\
-server: {{listen: "{listen}", admin_listen: "127.0.0.1:0"}}
+server: {{listen: "{listen}", admin_listen: "127.0.0.1:0", stop_delay: 0s}}
 data_dir: {folder}/data
 store: "unix://{folder}/nobody.sock"
 providers: {{one: {{base_url: "http://127.0.0.1:1/v1"}}}}

@@ -27,7 +27,7 @@ FLOORS = {
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.holds", "proxy.local_limits"),
         *("proxy.pricing", "proxy.catalog", "proxy.settings", "proxy.providers", "proxy.addresses", "proxy.store_url"),
         *("proxy.quantities", "proxy.sections", "proxy.mistakes", "proxy.drift", "proxy.translation"),
-        *("proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
+        *("proxy.pressure", "proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
@@ -40,7 +40,7 @@ FLOORS = {
             "proxy.http_server",
             "proxy.client_request",
         ),
-        *("proxy.configuration", "proxy.yaml_file"),
+        *("proxy.configuration", "proxy.yaml_file", "proxy.memory"),
     ),
     # Steps of a request: never one another, because what a step learned is in the value it returns.
     3: ("proxy.steps", "proxy.steps.*"),
@@ -52,7 +52,14 @@ FLOORS = {
     # The root: the only place that reads the clock, the environment and the command line, and builds the program.
     5: (
         *("proxy.app", "proxy.cli", "proxy.cli_*", "proxy.demo", "proxy.demo_*", "proxy.real_provider"),
-        *("proxy.supervisor", "proxy.worker", "proxy.control", "proxy.counter_keeper"),
+        *(
+            "proxy.supervisor",
+            "proxy.worker",
+            "proxy.worker_process",
+            "proxy.listening",
+            "proxy.control",
+            "proxy.counter_keeper",
+        ),
         "proxy.__main__",
         *("proxy.conformance", "proxy.conformance.*"),
     ),

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from proxy import listening
 from proxy import supervisor as module
 from proxy.control import Reload, State, Stop, read_to_worker
+from proxy.listening import CannotStart
 from proxy.mistakes import ConfigurationError
 from proxy.quantities import Address
-from proxy.supervisor import CannotStart, Supervisor, WorkerProcess
+from proxy.supervisor import Supervisor
+from proxy.worker_process import SILENT_SECONDS, WorkerProcess
 from specimens import CATALOG_FILE as CATALOG
 from specimens import GATEWAY_FILE as GATEWAY
 from specimens import NotingLogger
@@ -46,8 +49,9 @@ class Bench:
 
     def add(self, slot: int, *reasons: str) -> Commands:
         commands = Commands()
-        worker = WorkerProcess(slot, None, commands)
-        worker.state = State(ready=not reasons, reasons=list(reasons))
+        now = asyncio.get_running_loop().time()
+        worker = WorkerProcess(slot, None, commands, now)
+        worker.heard(State(ready=not reasons, reasons=list(reasons)), now)
         self.supervisor._workers[slot] = worker
         return commands
 
@@ -86,8 +90,14 @@ class TestReadiness:
     async def test_without_a_worker_that_is_the_reason(self, bench):
         assert bench.supervisor.readiness() == (False, ["no worker is running"])
 
+    async def test_a_worker_that_has_been_silent_serves_nobody(self, bench, monkeypatch):
+        bench.add(0)
+        now = asyncio.get_running_loop().time()
+        monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now + SILENT_SECONDS + 1)
+        assert bench.supervisor.readiness() == (False, ["worker 0 is busy or stuck: silent for 6 s"])
+
     async def test_a_worker_that_was_just_started_is_starting(self, bench):
-        bench.supervisor._workers[0] = WorkerProcess(0, None, Commands())
+        bench.supervisor._workers[0] = WorkerProcess(0, None, Commands(), asyncio.get_running_loop().time())
         assert bench.supervisor.readiness() == (False, ["the worker is starting"])
 
     async def test_a_gateway_that_stops_is_not_ready_whatever_its_workers_say(self, bench):
@@ -97,6 +107,18 @@ class TestReadiness:
 
 
 class TestStopping:
+    async def test_it_goes_on_accepting_for_a_while_unless_it_is_told_again(self, bench):
+        waiting = asyncio.ensure_future(bench.supervisor._let_others_notice())
+        bench.supervisor.stop()
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        bench.supervisor.stop()
+        await asyncio.wait_for(waiting, 20)
+
+    async def test_at_a_terminal_nobody_has_to_notice(self, bench):
+        bench.supervisor.stop_at_once()
+        await asyncio.wait_for(bench.supervisor._let_others_notice(), 20)
+
     async def test_the_second_time_what_is_open_is_cut(self, bench):
         commands = bench.add(0)
         bench.supervisor.stop()
@@ -181,32 +203,32 @@ class TestReload:
 
 class TestListening:
     async def test_a_port_of_its_own_choice_can_be_asked_for(self):
-        with await module._bind(Address("127.0.0.1", 0)) as listener:
-            address = module._address(listener)
+        with await listening.listen(Address("127.0.0.1", 0)) as listener:
+            address = listening.address_of(listener)
             assert address.port > 0
             with socket.create_connection((address.host, address.port), timeout=20):
                 pass
 
     async def test_it_listens_on_ipv6_too(self):
-        with await module._bind(Address("::1", 0)) as listener:
+        with await listening.listen(Address("::1", 0)) as listener:
             assert listener.family is socket.AF_INET6
-            assert str(module._address(listener)).startswith("[::1]:")
+            assert str(listening.address_of(listener)).startswith("[::1]:")
 
     async def test_a_port_that_stays_taken_says_what_to_do(self, monkeypatch):
-        monkeypatch.setattr(module, "BIND_SECONDS", -1)
+        monkeypatch.setattr(listening, "BIND_SECONDS", -1)
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             address = Address(*taken.getsockname())
             with pytest.raises(CannotStart, match="stop what uses it, or choose another address") as why:
-                await module._bind(address)
+                await listening.listen(address)
         assert str(address) in str(why.value)
 
     async def test_a_predecessor_that_winds_down_is_waited_for(self):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            binding = asyncio.get_running_loop().create_task(module._bind(Address(*taken.getsockname())))
+            binding = asyncio.get_running_loop().create_task(listening.listen(Address(*taken.getsockname())))
             await asyncio.sleep(0.01)
             assert not binding.done()
         with await asyncio.wait_for(binding, 20) as listener:

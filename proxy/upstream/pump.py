@@ -191,8 +191,8 @@ class Pump(Exchange[Ending]):
         if self._result is not None:
             return
         if self._paused:
-            if now >= self._stalled_at and self._client is not None:
-                self._client.drop()
+            if now >= self._stalled_at + STALL_SECONDS:
+                self.drop_client()
         elif self._waits:
             pass  # for the store, which answers or fails within its own deadline
         elif now >= self._deadline and self._finish_by is not None:
@@ -206,6 +206,16 @@ class Pump(Exchange[Ending]):
         elif now >= self._keep_alive_at and self._client is not None:
             self._client.write(KEEP_ALIVE)
             self._keep_alive_at = now + KEEP_ALIVE_SECONDS
+
+    @property
+    def stalled_at(self) -> float | None:
+        """When its client stopped to read, if it does not now and is still there."""
+        return self._stalled_at if self._paused and self._client is not None else None
+
+    def drop_client(self) -> None:
+        """Give up a client that does not read."""
+        if self._client is not None:
+            self._client.drop()
 
     def leave(self) -> None:
         """The client has gone: read on without it (to know the usage) until `done`, or until `abort`."""
@@ -272,7 +282,7 @@ class Pump(Exchange[Ending]):
 
     def _pause(self) -> None:
         if self._result is None:
-            self._stalled_at = self._clock() + STALL_SECONDS
+            self._stalled_at = self._clock()
             self._hold_back(waits=self._waits, paused=True)
 
     def _resume(self) -> None:

@@ -29,7 +29,7 @@ ANSWERS_WITHIN_S = 30.0
 COMMAND_WITHIN_S = 30.0
 
 GATEWAY_YAML = """\
-server: {{listen: "127.0.0.1:{port}", admin_listen: "127.0.0.1:{admin_port}", workers: 1}}
+server: {{listen: "127.0.0.1:{port}", admin_listen: "127.0.0.1:{admin_port}", workers: 1, stop_delay: 0s}}
 store: embedded
 ledger: embedded
 data_dir: {data}

@@ -24,7 +24,7 @@ PATIENCE = 60.0
 TIGHT_BUDGET_USD = "0.02"
 
 GATEWAY_YAML = """\
-server: {{listen: "127.0.0.1:{api}", admin_listen: "127.0.0.1:{admin}", workers: {workers}}}
+server: {{listen: "127.0.0.1:{api}", admin_listen: "127.0.0.1:{admin}", workers: {workers}, stop_delay: 0s}}
 store: redis://127.0.0.1:{redis}
 ledger: {ledger}
 data_dir: {data}

@@ -13,7 +13,7 @@ from native_form import speaking_natively
 from scripted_provider import PATIENCE, ScriptedProvider
 
 PROVIDERS = """\
-server: {{listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}}
+server: {{listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", stop_delay: 0s}}
 providers:
   plain: {{base_url: "{plain}"}}
   vllm: {{base_url: "{vllm}", reasoning_style: field}}

@@ -95,7 +95,11 @@ class Gateway:
         """Where the tests find its store: by default the embedded one."""
         self.log = folder / "log"
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith("AION_")}
-        self.environ |= {"AION_PROXY_DATA_DIR": str(self.data_dir), **(environ or {})}
+        self.environ |= {
+            "AION_PROXY_DATA_DIR": str(self.data_dir),
+            "AION_PROXY_SERVER__STOP_DELAY": "0s",
+            **(environ or {}),
+        }
         self.process: subprocess.Popen[bytes] | None = None
         self.api = self.admin = 0
 

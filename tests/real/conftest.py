@@ -16,7 +16,7 @@ from stack import PATIENCE, PRICES, RENAMED, Account, Gateway, ModelServer, even
 from proxy.real_provider import MODEL, command, missing, wait_ready
 
 GATEWAY = """\
-server: {{listen: "127.0.0.1:{api}", admin_listen: "127.0.0.1:{admin}"}}
+server: {{listen: "127.0.0.1:{api}", admin_listen: "127.0.0.1:{admin}", stop_delay: 0s}}
 store: embedded
 ledger: embedded
 data_dir: {data}
