@@ -121,7 +121,7 @@ def answer(content: str = "Hello!", **fields: Any) -> bytes:
 
 
 GATEWAY_FILE = """\
-server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", stop_delay: 0s}
+server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}
 providers: {one: {base_url: "http://127.0.0.1:1/v1"}}
 """
 CATALOG_FILE = """\

@@ -27,6 +27,7 @@ def row_of(plan: Planned, **changes: Any) -> dict[str, Any]:
         "metadata": {"number": str(plan.number)},
         "usage_source": "upstream",
         "ending": "complete",
+        "status": 200,
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "price_prompt": "0.0000008",
@@ -110,6 +111,12 @@ def test_a_client_that_left_is_billed_for_no_less_than_it_read():
 def test_a_refused_request_costs_nothing():
     refused = row_of(GOOD, usage_source="none", ending="upstream_error", prompt_tokens=0, completion_tokens=0)
     assert not verdict_of(GOOD, Served(asked=1), Seen(502), refused).findings()
+
+
+def test_an_answer_that_a_stopping_gateway_gave_up_costs_nothing_unless_some_of_it_was_sent():
+    nothing = {"usage_source": "none", "ending": "cancelled", "prompt_tokens": 0, "completion_tokens": 0}
+    assert not verdict_of(GOOD, told(GOOD), Seen(503), row_of(GOOD, status=503, **nothing)).findings()
+    assert verdict_of(GOOD, told(GOOD), Seen(200, 9), row_of(GOOD, **nothing)).wrong
 
 
 def test_the_same_seed_plans_the_same_requests():
