@@ -75,9 +75,10 @@ def fault_of(row: Mapping[str, Any], plan: Planned, served: Served, seen: Seen) 
     if row["usage_source"] == "upstream":
         return None if served.told_usage and tokens_used == told else "is not what the provider told"
     if row["usage_source"] == "none":
-        if (row["ending"], row["status"], any(tokens_used), seen.text_bytes) == ("cancelled", 503, False, 0):
-            return None  # a gateway that stopped had sent nothing of it: its client was told to try again
-        return "text was sent, and nothing is billed" if any(tokens_used) or served.text_bytes else None
+        # A gateway that stopped had sent nothing of such an answer: its client was told to try again.
+        given_up = (row["ending"], row["status"], seen.text_bytes) == ("cancelled", 503, 0)
+        unpaid = served.text_bytes and not given_up
+        return "text was sent, and nothing is billed" if any(tokens_used) or unpaid else None
     if served.told_usage and seen.whole and row["ending"] != "crashed":
         return "is an estimate although the provider told usage and the client read it all"
     return estimate_fault(row, plan, served, seen)
