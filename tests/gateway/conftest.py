@@ -120,6 +120,8 @@ def make_gateway(
         for gateway in made:
             if gateway.process is not None:
                 gateway.stop()
+        leaks = [leak for gateway in made for leak in gateway.leaks(MAIN_KEY, SECOND_KEY)]
+        assert not leaks, leaks
 
 
 @pytest.fixture(scope="session")

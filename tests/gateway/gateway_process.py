@@ -100,6 +100,8 @@ class Gateway:
             "AION_PROXY_SERVER__STOP_DELAY": "0s",
             **(environ or {}),
         }
+        self.secrets: list[str] = []
+        """Every key that was issued for it."""
         self.process: subprocess.Popen[bytes] | None = None
         self.api = self.admin = 0
 
@@ -135,6 +137,12 @@ class Gateway:
 
     def client(self, receive_buffer: int | None = None) -> RawClient:
         return RawClient(self.api, receive_buffer)
+
+    def leaks(self, *credentials: str) -> list[str]:
+        """The files it wrote, its log among them, that hold one of these credentials or of the keys issued for it."""
+        places = [self.log, *self.data_dir.rglob("*")]
+        secrets = [secret.encode() for secret in (*credentials, *self.secrets)]
+        return [str(place) for place in places if place.is_file() and _holds(place.read_bytes(), secrets)]
 
     # what it says
 
@@ -246,6 +254,7 @@ class Gateway:
             await keys.create_key(record, digest_of_key(secret))
 
         self.in_store(work)
+        self.secrets.append(secret)
         return Key(self, name, key_id, secret)
 
     # its processes
@@ -254,6 +263,10 @@ class Gateway:
         """The process ids of its workers."""
         assert self.process is not None
         return [pid for pid in children(self.process.pid) if b"proxy.worker" in command_line(pid)]
+
+
+def _holds(data: bytes, secrets: list[bytes]) -> bool:
+    return any(secret in data for secret in secrets)
 
 
 def children(pid: int) -> list[int]:
