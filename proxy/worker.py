@@ -328,7 +328,8 @@ class Worker:
         state, now = State(ready=ready, reasons=reasons), self._loop.time()
         if state != self._state or now - self._told_at >= REPEAT_SECONDS:
             self._state, self._told_at = state, now
-            self._control.write(write(state))
+            if not self._control.is_closing():  # a supervisor that was killed hears nothing
+                self._control.write(write(state))
 
     def _look_at_memory(self) -> None:
         """Refuse new requests while memory is short, and cut streams that nobody reads before the kernel ends us."""
