@@ -74,6 +74,11 @@ WORDS = {
         (RUN, TEST),
         ("python tests/chaos/chaos.py",),
     ),
+    "soak": Word(
+        "run two gateways under mixed traffic for half an hour, and look for what grows or stays behind",
+        (RUN, TEST),
+        ("python tests/chaos/soak.py",),
+    ),
     "bench": Word("measure the gateway beside nginx", (RUN,), ("python tests/bench/bench.py",)),
     "lock": Word(
         "make the requirement files anew, with the newest versions (needs uv)",

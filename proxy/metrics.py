@@ -173,6 +173,7 @@ class Metrics:
         self._loop_lag = histogram(
             "aion_loop_lag_seconds", "How late the loop of a worker came to a timer that was due.", (), _LAGS
         )
+        self._tasks = gauge("aion_tasks", "Tasks of the workers' loops.", "livesum")
         self._journal = gauge("aion_journal_writable", "Whether usage can be written down.", "livemin")
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
         self._dropped = counter("aion_dropped_events", "Events of streams that could not be read.", ("provider",))
@@ -251,6 +252,10 @@ class Metrics:
         if child is None:
             child = self._of_call[call] = self.observed(self._store_calls, call)
         child.observe(seconds)
+
+    def tasks(self, count: int) -> None:
+        """Show how many tasks the loop has."""
+        self._tasks.set(count)
 
     def loop_lag(self, seconds: float) -> None:
         """Note how late a timer was."""

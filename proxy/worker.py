@@ -260,6 +260,7 @@ class Worker:
             if rounds % _MEMORY_SWEEPS == 0:
                 self._look_at_memory()
             if rounds % _POOL_SWEEPS == 0:
+                self._metrics.tasks(len(asyncio.all_tasks()))
                 for upstream in self._api.serving.upstreams.values():
                     upstream.pool.sweep(now)
 

@@ -125,6 +125,16 @@ class Program:
             self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send a signal to its first process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def processes(self) -> list[int]:
+        """Its first process and those that one started."""
+        assert self._process is not None
+        return [self._process.pid, *self.children()]
+
     def children(self) -> list[int]:
         """The processes that its first one started."""
         assert self._process is not None
@@ -166,6 +176,7 @@ class Place:
         self.catalog.write_text("models:\n" + "".join(entries), "utf-8")
         self._configs: list[Path] = []
         self.gateways = []
+        self.admin_ports = [ports[1], ports[3]]
         for number, (api, admin) in enumerate(((ports[0], ports[1]), (ports[2], ports[3]))):
             config = folder / f"gateway{number}.yaml"
             config.write_text(
@@ -212,6 +223,19 @@ class Place:
             if isinstance(row["metadata"], str):
                 row["metadata"] = json.loads(row["metadata"])
         return found
+
+    def wait_for_ledger(self) -> None:
+        """Wait until a database that was killed serves again: it listens before it has recovered."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self.command("usage")
+            except ChaosError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     def flush_scripts(self) -> None:
         """Make Redis forget its scripts."""
