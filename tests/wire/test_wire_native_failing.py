@@ -11,6 +11,7 @@ from native_events import (
     ITEM_DONE,
     PLACE,
     SAID,
+    SHOWN,
     STREAM,
     TOLD,
     USAGE,
@@ -104,6 +105,24 @@ def test_e5_4_a_stream_without_an_ending_is_an_error(rest: str):
     assert played.error.kind == "upstream_truncated"
     assert DONE not in out
     assert not played.ended
+
+
+@pytest.mark.parametrize("half", [delta("if (a) {b}", 5), delta("}", 5)], ids=["code", "brace"])
+@pytest.mark.parametrize("named", [True, False], ids=["with its event line", "without"])
+def test_b3_4_half_an_event_that_looks_like_a_whole_one_is_never_sent(half: str, named: bool):
+    half = half[: half.index('}"') + 1]
+    sent = "".join([*BEGUN, SAID[0], half if named else half[half.index("data:") :]])
+    played, out = play([sent.encode()])
+    assert played.error is not None
+    assert played.error.kind == "upstream_truncated"
+    parse(out + played.fail(FAULT, REQUEST))
+    assert out.endswith(SAID[0].encode())
+
+
+def test_e2_1_a_last_event_without_its_blank_line_is_sent():
+    played, out = play([STREAM.removesuffix("\n\n").encode()])
+    assert played.ended
+    assert out == SHOWN
 
 
 # What was said
