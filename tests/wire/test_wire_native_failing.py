@@ -177,6 +177,12 @@ def test_f6_10_a_part_that_was_begun_and_says_nothing_yet_is_there():
     assert [part["type"] for part in item["content"]] == ["output_text", "refusal"]
 
 
+def test_f6_10_a_part_that_was_begun_is_there_beside_half_a_pair_too():
+    refused = told("response.content_part.added", 5, f',{PLACE[:-1]}1,"part":{{"type":"refusal","refusal":""}}')
+    (item,) = failed_after(*BEGUN, delta(r"a\ud83d", 4), refused)["output"]
+    assert [part["type"] for part in item["content"]] == ["output_text", "refusal"]
+
+
 def test_f6_10_half_a_pair_in_what_was_said_survives():
     item = r'{"id":"msg_9","type":"message","role":"assistant","note":"\ud83d"}'
     fed, out = feed(*BEGUN[:2], added(item), delta(r"a\ud83d", 3), delta(r"\ud83db", 4))
