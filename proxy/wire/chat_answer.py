@@ -206,7 +206,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
     plain = read_plain_choices(raw, plan)
     if plain is not None:
         return _Read(raw, reasoning_field=plain.reasoning_field)
-    choices = [_choice(choice, new_id, disguise) for choice in json.split_list(raw)]
+    choices = [_choice(choice, place, new_id, disguise) for place, choice in enumerate(json.split_list(raw))]
     if not choices:
         raise bad_answer("it holds no choices")
     unsplit = Raw(json.encode(choices))
@@ -220,7 +220,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
     return _Read(Raw(json.encode(choices)), unsplit, sum(message.stray_close_tag for message in split), field)
 
 
-def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
+def _choice(choice: RawObject, place: int, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
     if "message" not in choice:
         raise Malformed("a choice has no message")
     message = json.split_object(bytes(choice["message"]))
@@ -237,9 +237,10 @@ def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguis
         **({"tool_calls": calls} if calls else {}),
     }
     message.pop("role", None)
+    index = choice.get("index", _NULL)
     rest = {name: value for name, value in choice.items() if name not in {"index", "message", "finish_reason"}}
     return {
-        "index": choice.get("index", Raw(b"0")),
+        "index": index if bytes(index).isdigit() else Raw(b"%d" % place),
         "message": Raw(json.encode({**new_message, **message})),
         "finish_reason": Raw(json.encode(reason)),
         **rest,

@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import CATALOG, NEW_ID, NOW, plan
+from playing import CATALOG, NEW_ID, NOW, chunks_in, joined, plan
 from provider_events import ROLE, lines, vllm
 
 from proxy.usage import Usage
@@ -225,6 +225,18 @@ def test_several_choices_keep_their_order_and_numbers():
     )
     answer = served(f'{{"choices":[{choices}]}}'.encode())
     assert [(choice["index"], choice["message"]["content"]) for choice in answer["choices"]] == [(1, "1"), (0, "0")]
+
+
+@pytest.mark.parametrize("wrong", ["", '"index":null,', '"index":"1",', '"index":-1,', '"index":1.5,', '"index":[],'])
+def test_d5_1_choices_whose_numbers_are_none_are_numbered_by_their_places(wrong: str):
+    choices = ",".join(f'{{{wrong}"message":{{"content":"{text}"}},"finish_reason":"stop"}}' for text in ("a", "b"))
+    body = f'{{"choices":[{choices}]}}'.encode()
+    assert [(choice["index"], choice["message"]["content"]) for choice in served(body)["choices"]] == [
+        (0, "a"),
+        (1, "b"),
+    ]
+    stream = ChatStream(plan(choices=2))
+    assert joined(chunks_in(stream.feed(body) + stream.end()), "content") == {0: "a", 1: "b"}
 
 
 @pytest.mark.parametrize("before", [b"\n\n\n", b"\r\n \r\n", b"\xef\xbb\xbf"])
