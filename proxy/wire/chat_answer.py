@@ -14,7 +14,7 @@ from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_message import split_message
 from proxy.wire.chat_plain import read_plain_choices, reasoning_field
-from proxy.wire.chat_text import text_in, text_of_details, written_out
+from proxy.wire.chat_text import is_text, text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
@@ -144,12 +144,22 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str], disguise: json.Disgui
             call["type"] = _FUNCTION
         if not json.text_of(call.get("id")):
             call["id"] = Raw(json.encode(f"call_{new_id()}"))
-        if (function_raw := call.get("function")) is not None:
-            function = json.split_object(bytes(function_raw))
-            arguments = function.get("arguments", _NULL)
-            if not bytes(arguments).startswith(b'"'):
-                call["function"] = Raw(json.encode({**function, "arguments": written_out(arguments, disguise)}))
+        if "function" in call or json.text_of(call["type"]) == "function":
+            call["function"] = _repair_function(call.get("function", _NULL), disguise)
     return calls
+
+
+def _repair_function(raw: Raw, disguise: json.Disguise | None) -> Raw:
+    """Give a function a name and its arguments as texts; one that has both stays the bytes that came."""
+    function = {} if json.is_null(raw) else json.split_object(bytes(raw))
+    name, arguments = function.get("name", _NULL), function.get("arguments", _NULL)
+    if is_text(name) and is_text(arguments):
+        return raw
+    repaired = {
+        "name": name if is_text(name) else "",
+        "arguments": arguments if is_text(arguments) else written_out(arguments, disguise),
+    }
+    return Raw(json.encode({**function, **repaired}))
 
 
 def _usage(fields: RawObject, *, completion_from_total: bool) -> Usage | None:

@@ -154,6 +154,19 @@ def test_absent_arguments_are_an_empty_text():
     assert message_of(body)["tool_calls"][0]["function"] == {"name": "f", "arguments": ""}
 
 
+@pytest.mark.parametrize("function", ["", ',"function":null', ',"function":{}', ',"function":{"name":null}'])
+@pytest.mark.parametrize("kind", ["", '"type":"function",'])
+def test_e1_6_a_function_that_was_not_told_has_the_name_that_it_has_in_a_stream(function: str, kind: str):
+    body = called(f'{{{kind}"id":"c"{function}}}')
+    empty = {"name": "", "arguments": ""}
+    assert message_of(body)["tool_calls"] == [{"id": "c", "type": "function", "function": empty}]
+
+
+def test_a_call_of_another_type_needs_no_function():
+    body = called('{"id":"c","type":"custom","custom":{"name":"f","input":"x"}}')
+    assert message_of(body)["tool_calls"] == [{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]
+
+
 def test_arguments_that_are_a_text_stay_the_bytes_that_came():
     arguments = r'"{\"city\": \"Z\u00fcrich\", \"x\":\t1.0}"'
     body = called(f'{{"id":"c","type":"","function":{{"name":"f","arguments":{arguments}}}}}')
@@ -250,7 +263,7 @@ def test_what_keeps_the_connection_alive_before_the_body_is_skipped(before: byte
      b'{"choices":[]}', b'{"choices":{}}', b'{"choices":[5]}', b'{"choices":[{"index":0}]}',
      b'{"object":"list","data":[]}',
      b'{"choices":[{"message":null}]}', b'{"choices":[{"message":"x"}]}', b'{"choices":[{"message":{"tool_calls":5}}]}',
-     b'{"choices":[{"message":{"tool_calls":[{"function":null}]}}]}', b"data: {}\n\n"],
+     b'{"choices":[{"message":{"tool_calls":[{"function":5}]}}]}', b"data: {}\n\n"],
 )  # fmt: skip
 def test_what_is_no_completion_is_refused(body: bytes):
     error = failure(body)
