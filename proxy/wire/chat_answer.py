@@ -261,11 +261,16 @@ def _message_bytes(message: RawObject) -> int:
     total = sum(_size(message.get(name)) for name in _TEXT_FIELDS)
     total += next((size for name in FIELDS if (size := _size(message.get(name)))), 0) or _details_size(message)
     calls = message.get("tool_calls")
-    for call in [] if json.is_null(calls) or calls is None else json.split_list(calls):
-        if "function" in call:
-            function = json.split_object(bytes(call["function"]))
-            total += _size(function.get("name")) + _size(function.get("arguments"))
-    return total
+    listed = [] if json.is_null(calls) or calls is None else json.split_list(calls)
+    functions = [call.get("function") for call in listed] + [message.get("function_call")]
+    return total + sum(_function_bytes(function) for function in functions)
+
+
+def _function_bytes(raw: Raw | None) -> int:
+    if raw is None or not bytes(raw).startswith(b"{"):
+        return 0
+    function = json.split_object(bytes(raw))
+    return _size(function.get("name")) + _size(function.get("arguments"))
 
 
 def _details_size(message: RawObject) -> int:

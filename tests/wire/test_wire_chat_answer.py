@@ -323,6 +323,8 @@ def test_usage_of_zeros_is_believed_where_nothing_was_said():
         ('{"tool_calls":[{"function":{"name":"fn","arguments":"{}"}},{"type":"custom"}]}', 4),
         ('{"content":[{"type":"thinking","thinking":[{"text":"ab"}]},{"type":"text","text":"c"}]}', 3),
         ('{"content":5}', 0),
+        ('{"content":null,"function_call":{"name":"fn","arguments":"{}"}}', 4),
+        ('{"content":null,"function_call":null}', 0),
     ],
 )
 def test_what_counts_as_output(message: str, size: int):
