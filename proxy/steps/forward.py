@@ -216,7 +216,11 @@ class _Attempt(Struct, frozen=True):
         return stream.fail(stream_fault(error), self.call.request_id)
 
     def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
-        answered = self.translation.answer(body)
+        try:
+            answered = self.translation.answer(body)
+        except UpstreamError as error:
+            error.sent = True
+            raise
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(

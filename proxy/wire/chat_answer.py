@@ -14,7 +14,7 @@ from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_message import split_message
 from proxy.wire.chat_plain import read_plain_choices, reasoning_field
-from proxy.wire.chat_text import text_in, text_of_details, written_out
+from proxy.wire.chat_text import is_text, text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
@@ -144,12 +144,22 @@ def repair_tool_calls(raw: Raw, new_id: Callable[[], str], disguise: json.Disgui
             call["type"] = _FUNCTION
         if not json.text_of(call.get("id")):
             call["id"] = Raw(json.encode(f"call_{new_id()}"))
-        if (function_raw := call.get("function")) is not None:
-            function = json.split_object(bytes(function_raw))
-            arguments = function.get("arguments", _NULL)
-            if not bytes(arguments).startswith(b'"'):
-                call["function"] = Raw(json.encode({**function, "arguments": written_out(arguments, disguise)}))
+        if "function" in call or json.text_of(call["type"]) == "function":
+            call["function"] = _repair_function(call.get("function", _NULL), disguise)
     return calls
+
+
+def _repair_function(raw: Raw, disguise: json.Disguise | None) -> Raw:
+    """Give a function a name and its arguments as texts; one that has both stays the bytes that came."""
+    function = {} if json.is_null(raw) else json.split_object(bytes(raw))
+    name, arguments = function.get("name", _NULL), function.get("arguments", _NULL)
+    if is_text(name) and is_text(arguments):
+        return raw
+    repaired = {
+        "name": name if is_text(name) else "",
+        "arguments": arguments if is_text(arguments) else written_out(arguments, disguise),
+    }
+    return Raw(json.encode({**function, **repaired}))
 
 
 def _usage(fields: RawObject, *, completion_from_total: bool) -> Usage | None:
@@ -206,7 +216,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
     plain = read_plain_choices(raw, plan)
     if plain is not None:
         return _Read(raw, reasoning_field=plain.reasoning_field)
-    choices = [_choice(choice, new_id, disguise) for choice in json.split_list(raw)]
+    choices = [_choice(choice, place, new_id, disguise) for place, choice in enumerate(json.split_list(raw))]
     if not choices:
         raise bad_answer("it holds no choices")
     unsplit = Raw(json.encode(choices))
@@ -220,7 +230,7 @@ def _choices(raw: Raw | None, new_id: Callable[[], str], plan: ReasoningPlan, di
     return _Read(Raw(json.encode(choices)), unsplit, sum(message.stray_close_tag for message in split), field)
 
 
-def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
+def _choice(choice: RawObject, place: int, new_id: Callable[[], str], disguise: json.Disguise | None) -> RawObject:
     if "message" not in choice:
         raise Malformed("a choice has no message")
     message = json.split_object(bytes(choice["message"]))
@@ -237,9 +247,10 @@ def _choice(choice: RawObject, new_id: Callable[[], str], disguise: json.Disguis
         **({"tool_calls": calls} if calls else {}),
     }
     message.pop("role", None)
+    index = choice.get("index", _NULL)
     rest = {name: value for name, value in choice.items() if name not in {"index", "message", "finish_reason"}}
     return {
-        "index": choice.get("index", Raw(b"0")),
+        "index": index if bytes(index).isdigit() else Raw(b"%d" % place),
         "message": Raw(json.encode({**new_message, **message})),
         "finish_reason": Raw(json.encode(reason)),
         **rest,
@@ -250,11 +261,16 @@ def _message_bytes(message: RawObject) -> int:
     total = sum(_size(message.get(name)) for name in _TEXT_FIELDS)
     total += next((size for name in FIELDS if (size := _size(message.get(name)))), 0) or _details_size(message)
     calls = message.get("tool_calls")
-    for call in [] if json.is_null(calls) or calls is None else json.split_list(calls):
-        if "function" in call:
-            function = json.split_object(bytes(call["function"]))
-            total += _size(function.get("name")) + _size(function.get("arguments"))
-    return total
+    listed = [] if json.is_null(calls) or calls is None else json.split_list(calls)
+    functions = [call.get("function") for call in listed] + [message.get("function_call")]
+    return total + sum(_function_bytes(function) for function in functions)
+
+
+def _function_bytes(raw: Raw | None) -> int:
+    if raw is None or not bytes(raw).startswith(b"{"):
+        return 0
+    function = json.split_object(bytes(raw))
+    return _size(function.get("name")) + _size(function.get("arguments"))
 
 
 def _details_size(message: RawObject) -> int:

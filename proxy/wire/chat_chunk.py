@@ -84,7 +84,7 @@ def choices_of_answer(answer: ChatAnswer) -> list[RawObject]:
         message = json.split_object(bytes(choice["message"]))
         if "tool_calls" in message:
             calls = json.split_list(message["tool_calls"])
-            numbered = [{"index": number, **call} for number, call in enumerate(calls)]
+            numbered = [{**call, "index": number} for number, call in enumerate(calls)]
             message["tool_calls"] = Raw(json.encode(numbered))
         logprobs = {"logprobs": choice["logprobs"]} if "logprobs" in choice else {}
         delta = Raw(json.encode(message))

@@ -353,14 +353,17 @@ class ChatStream:
                 reasoning=plan.reasoning,
             )
             self._output.known += answer.output_bytes()
+            written = ChunkWriter(UNTOUCHED, plan.new_id, repairs=True).write(choices_of_answer(answer))
         except UpstreamError as error:
             self.error = error
+            return b""
+        except Malformed:
+            self.error = bad_answer("its choices are not those of a chat completion")
             return b""
         self._answer = answer
         self._reported = answer.usage
         self._name(answer.upstream_id, created(answer.fields.get("created"), plan.now))
         self.all_finished = True
-        written = ChunkWriter(UNTOUCHED, plan.new_id, repairs=True).write(choices_of_answer(answer))
         return self._chunks(written.choices, disguise=answer.disguise) + self._close()
 
     def _chunks(

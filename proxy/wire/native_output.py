@@ -158,7 +158,15 @@ def _forgiving(line: bytes) -> _Event | None:
         summary_index=_number(fields.get("summary_index")),
         delta=fields.get("delta", _NOTHING),
         item=fields.get("item", _NOTHING),
+        part=_part(fields.get("part", _NOTHING)),
     )
+
+
+def _part(told: Raw) -> _Part | None:
+    try:
+        return _Part(json.text_of(json.split_disguised(bytes(told))[0].get("type")))
+    except Malformed:
+        return None
 
 
 def _number(told: Raw | None) -> int:

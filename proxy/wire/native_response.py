@@ -95,7 +95,8 @@ class NativeStream:
             return b""
         if self._reader.is_json:
             return self._sendable(self._whole_answer())
-        out = self._taken(self._reader.end())
+        # What is left may be half an event: it is read to be told from a whole one.
+        out = b"".join([self._take(one, complete=False) for one in self._reader.end()])
         if not self._over:
             out += self._done()
         return self._sendable(out)
@@ -173,7 +174,7 @@ class NativeStream:
                 break
         return b"".join(out)
 
-    def _take(self, one: Event) -> bytes:
+    def _take(self, one: Event, *, complete: bool = True) -> bytes:
         if one.error is not None:
             self.error = UpstreamError(read_error(one.error))
         if one.error is not None or one.data is None:
@@ -182,7 +183,7 @@ class NativeStream:
             return self._done()
         if self.all_finished:
             return b""
-        if self.committed and _is_plain(one.raw):
+        if complete and self.committed and _is_plain(one.raw):
             return self._handed(one.raw)
         try:
             return self._parsed(one, one.data.replace(b"\n", b" ").strip(b" \t"))

@@ -37,8 +37,8 @@ class ResponseEvents:
     """One response. What each method returns goes to the client at once; `size` grows with what has to be kept."""
 
     __slots__ = (
-        "_begun", "_believed", "_call_ids", "_calls", "_finish", "_new_id", "_open", "_output", "_reasoning",
-        "_sequence", "_shape", "_spoke", "_texts", "_unsettled", "size",
+        "_begun", "_believed", "_call_ids", "_calls", "_finish", "_logprobs", "_new_id", "_open", "_output",
+        "_reasoning", "_sequence", "_shape", "_spoke", "_texts", "_unsettled", "size",
     )  # fmt: skip
 
     def __init__(self, shape: ResponseShape, new_id: Callable[[], str]) -> None:
@@ -58,6 +58,8 @@ class ResponseEvents:
         self._call_ids: set[bytes] = set()
         self._unsettled: OpenCall | None = None
         self._spoke = False
+        self._logprobs: list[Raw] = []
+        """Those of tokens that the text has not come with yet: it may be held back, and tags are tokens too."""
         self._finish: str | None = None
         self.size = 0
 
@@ -76,8 +78,10 @@ class ResponseEvents:
             self._believed = self._believed or place
             if place == self._believed:
                 out += self._say(self._reasoning, text)
+        self._logprobs += said.logprobs
         if said.text:
-            out += self._say(OUTPUT_TEXT, said.text, said.logprobs)
+            logprobs, self._logprobs = self._logprobs, []
+            out += self._say(OUTPUT_TEXT, said.text, logprobs)
         if said.refusal:
             out += self._say(REFUSAL, said.refusal)
         for call in said.calls:

@@ -140,6 +140,8 @@ class _Delta(Struct):
     reasoning_details: list[object] | None = None
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
+    function_call: _Called | None = None
+    """The older form of a call."""
 
 
 class _Choice(Struct):
@@ -273,6 +275,8 @@ class OutputCounter:
         for call in delta.tool_calls or ():
             if call.function is not None:
                 self.known += _size(call.function.name) + _size(call.function.arguments)
+        if delta.function_call is not None:
+            self.known += _size(delta.function_call.name) + _size(delta.function_call.arguments)
 
 
 def _size(text: str | None) -> int:
@@ -304,10 +308,17 @@ def _readable(delta: dict[str, object]) -> _Delta:
     texts = {name: text_in(delta.get(name)) for name in ("content", "reasoning", "reasoning_content", "refusal")}
     calls = delta.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
-    called = [
-        _Call(_Called(**{name: text for name in ("name", "arguments") if isinstance(text := function.get(name), str)}))
-        for function in functions
-        if isinstance(function, dict)
-    ]
+    called = [_Call(function) for raw in functions if (function := _called(raw)) is not None]
     details = delta.get("reasoning_details")
-    return _Delta(**texts, reasoning_details=details if isinstance(details, list) else None, tool_calls=called or None)
+    return _Delta(
+        **texts,
+        reasoning_details=details if isinstance(details, list) else None,
+        tool_calls=called or None,
+        function_call=_called(delta.get("function_call")),
+    )
+
+
+def _called(function: object) -> _Called | None:
+    if not isinstance(function, dict):
+        return None
+    return _Called(**{name: text for name in ("name", "arguments") if isinstance(text := function.get(name), str)})

@@ -128,6 +128,14 @@ def test_requests_that_reached_no_provider_have_no_row_and_those_it_refused_one_
     assert rows_of(poor, gateway) == []
 
 
+def test_g3_1_an_answer_that_cannot_be_served_leaves_a_row_of_zeros_whole_or_not(gateway, provider, key):
+    provider.on("main", lambda exchange: exchange.answer({"choices": "none"}))
+    assert key.ask().status == 502
+    assert key.ask(stream=True).status == 502
+    rows = waited_rows(key, gateway, 2)
+    assert [(row["status"], row["usage_source"], row["cost_pusd"]) for row in rows] == [(502, "none", 0)] * 2
+
+
 @pytest.fixture
 def own(make_gateway: Callable[..., Gateway], provider) -> Iterator[Gateway]:
     """A gateway that this test may kill."""

@@ -238,6 +238,13 @@ class TestAnswers:
             outcome, _ = await task
             assert (outcome.asked_at, outcome.first_byte_at) == (begun, begun + 3)
 
+    @pytest.mark.parametrize("body", [b"<html>", b"{}", b'{"error":{"message":"no","code":400}}', answer()[:-1]])
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_g3_1_a_provider_whose_answer_cannot_be_served_had_the_request(self, body, stream):
+        async with bench(answering(http(body))) as one:
+            outcome, _ = await one.run(stream=stream)
+            assert (outcome.ending, outcome.reached, outcome.sent) == (Ending.UPSTREAM_ERROR, False, True)
+
     async def test_a_connection_is_used_again(self):
         async with bench(OK) as one:
             await one.run()

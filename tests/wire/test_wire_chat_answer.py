@@ -6,7 +6,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from playing import CATALOG, NEW_ID, NOW, plan
+from playing import CATALOG, NEW_ID, NOW, chunks_in, joined, plan
 from provider_events import ROLE, lines, vllm
 
 from proxy.usage import Usage
@@ -154,6 +154,19 @@ def test_absent_arguments_are_an_empty_text():
     assert message_of(body)["tool_calls"][0]["function"] == {"name": "f", "arguments": ""}
 
 
+@pytest.mark.parametrize("function", ["", ',"function":null', ',"function":{}', ',"function":{"name":null}'])
+@pytest.mark.parametrize("kind", ["", '"type":"function",'])
+def test_e1_6_a_function_that_was_not_told_has_the_name_that_it_has_in_a_stream(function: str, kind: str):
+    body = called(f'{{{kind}"id":"c"{function}}}')
+    empty = {"name": "", "arguments": ""}
+    assert message_of(body)["tool_calls"] == [{"id": "c", "type": "function", "function": empty}]
+
+
+def test_a_call_of_another_type_needs_no_function():
+    body = called('{"id":"c","type":"custom","custom":{"name":"f","input":"x"}}')
+    assert message_of(body)["tool_calls"] == [{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}]
+
+
 def test_arguments_that_are_a_text_stay_the_bytes_that_came():
     arguments = r'"{\"city\": \"Z\u00fcrich\", \"x\":\t1.0}"'
     body = called(f'{{"id":"c","type":"","function":{{"name":"f","arguments":{arguments}}}}}')
@@ -227,6 +240,18 @@ def test_several_choices_keep_their_order_and_numbers():
     assert [(choice["index"], choice["message"]["content"]) for choice in answer["choices"]] == [(1, "1"), (0, "0")]
 
 
+@pytest.mark.parametrize("wrong", ["", '"index":null,', '"index":"1",', '"index":-1,', '"index":1.5,', '"index":[],'])
+def test_d5_1_choices_whose_numbers_are_none_are_numbered_by_their_places(wrong: str):
+    choices = ",".join(f'{{{wrong}"message":{{"content":"{text}"}},"finish_reason":"stop"}}' for text in ("a", "b"))
+    body = f'{{"choices":[{choices}]}}'.encode()
+    assert [(choice["index"], choice["message"]["content"]) for choice in served(body)["choices"]] == [
+        (0, "a"),
+        (1, "b"),
+    ]
+    stream = ChatStream(plan(choices=2))
+    assert joined(chunks_in(stream.feed(body) + stream.end()), "content") == {0: "a", 1: "b"}
+
+
 @pytest.mark.parametrize("before", [b"\n\n\n", b"\r\n \r\n", b"\xef\xbb\xbf"])
 def test_what_keeps_the_connection_alive_before_the_body_is_skipped(before: bytes):
     assert served(before + completion())["id"] == "chatcmpl-1"
@@ -238,7 +263,7 @@ def test_what_keeps_the_connection_alive_before_the_body_is_skipped(before: byte
      b'{"choices":[]}', b'{"choices":{}}', b'{"choices":[5]}', b'{"choices":[{"index":0}]}',
      b'{"object":"list","data":[]}',
      b'{"choices":[{"message":null}]}', b'{"choices":[{"message":"x"}]}', b'{"choices":[{"message":{"tool_calls":5}}]}',
-     b'{"choices":[{"message":{"tool_calls":[{"function":null}]}}]}', b"data: {}\n\n"],
+     b'{"choices":[{"message":{"tool_calls":[{"function":5}]}}]}', b"data: {}\n\n"],
 )  # fmt: skip
 def test_what_is_no_completion_is_refused(body: bytes):
     error = failure(body)
@@ -298,6 +323,8 @@ def test_usage_of_zeros_is_believed_where_nothing_was_said():
         ('{"tool_calls":[{"function":{"name":"fn","arguments":"{}"}},{"type":"custom"}]}', 4),
         ('{"content":[{"type":"thinking","thinking":[{"text":"ab"}]},{"type":"text","text":"c"}]}', 3),
         ('{"content":5}', 0),
+        ('{"content":null,"function_call":{"name":"fn","arguments":"{}"}}', 4),
+        ('{"content":null,"function_call":null}', 0),
     ],
 )
 def test_what_counts_as_output(message: str, size: int):

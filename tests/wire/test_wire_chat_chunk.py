@@ -97,3 +97,11 @@ def test_a_whole_answer_has_its_choices_as_a_chunk_has_them_and_its_calls_number
         {"index": 1, "delta": {"role": "assistant", "content": None, "tool_calls": [
             {"index": number, **json.loads(call)} for number in (0, 1)]}, "finish_reason": "tool_calls"},
     ]  # fmt: skip
+
+
+def test_calls_of_a_whole_answer_are_numbered_whatever_numbers_they_have():
+    call = '{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}'
+    message = f'{{"role":"assistant","content":null,"tool_calls":[{call},{call}]}}'
+    body = f'{{"choices":[{{"index":0,"message":{message},"finish_reason":"tool_calls"}}]}}'
+    [choice] = choices_of_answer(read_answer(body.encode(), new_id=lambda: NEW_ID))
+    assert [call["index"] for call in json.loads(bytes(choice["delta"]))["tool_calls"]] == [0, 1]

@@ -408,6 +408,13 @@ def test_tool_calls_of_a_whole_completion_are_numbered():
     assert not any("content" in choice["delta"] for choice in choices_in(chunks))
 
 
+def test_e2_3_a_whole_completion_whose_choice_has_a_number_beyond_all_bounds_is_a_bad_answer():
+    played = play([COMPLETION.replace('"index":0', '"index":500').encode()], plan())
+    assert played.error is not None
+    assert played.error[0] == "upstream_bad_response"
+    assert not played.committed
+
+
 def test_a_whole_completion_with_half_a_surrogate_pair_keeps_it():
     body = COMPLETION.replace("All at once", r"\ud83d")
     assert rb'"content":"\ud83d"' in play([body.encode()], plan()).out

@@ -11,6 +11,7 @@ from native_events import (
     ITEM_DONE,
     PLACE,
     SAID,
+    SHOWN,
     STREAM,
     TOLD,
     USAGE,
@@ -106,6 +107,24 @@ def test_e5_4_a_stream_without_an_ending_is_an_error(rest: str):
     assert not played.ended
 
 
+@pytest.mark.parametrize("half", [delta("if (a) {b}", 5), delta("}", 5)], ids=["code", "brace"])
+@pytest.mark.parametrize("named", [True, False], ids=["with its event line", "without"])
+def test_b3_4_half_an_event_that_looks_like_a_whole_one_is_never_sent(half: str, named: bool):
+    half = half[: half.index('}"') + 1]
+    sent = "".join([*BEGUN, SAID[0], half if named else half[half.index("data:") :]])
+    played, out = play([sent.encode()])
+    assert played.error is not None
+    assert played.error.kind == "upstream_truncated"
+    parse(out + played.fail(FAULT, REQUEST))
+    assert out.endswith(SAID[0].encode())
+
+
+def test_e2_1_a_last_event_without_its_blank_line_is_sent():
+    played, out = play([STREAM.removesuffix("\n\n").encode()])
+    assert played.ended
+    assert out == SHOWN
+
+
 # What was said
 
 
@@ -155,6 +174,12 @@ def test_f6_10_every_kind_of_item_shows_what_was_said_of_it(item: dict, event: s
 def test_f6_10_a_part_that_was_begun_and_says_nothing_yet_is_there():
     refused = told("response.content_part.added", 5, f',{PLACE[:-1]}1,"part":{{"type":"refusal","refusal":""}}')
     (item,) = failed_after(*BEGUN, SAID[0], refused)["output"]
+    assert [part["type"] for part in item["content"]] == ["output_text", "refusal"]
+
+
+def test_f6_10_a_part_that_was_begun_is_there_beside_half_a_pair_too():
+    refused = told("response.content_part.added", 5, f',{PLACE[:-1]}1,"part":{{"type":"refusal","refusal":""}}')
+    (item,) = failed_after(*BEGUN, delta(r"a\ud83d", 4), refused)["output"]
     assert [part["type"] for part in item["content"]] == ["output_text", "refusal"]
 
 

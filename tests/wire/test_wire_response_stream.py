@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
-from playing import CATALOG, NOW, PROMPT, cut_at, event_by_event, in_pieces_of
+from msgspec.structs import replace
+from playing import CATALOG, NOW, PROMPT, cut_at, event_by_event, in_pieces_of, split
 from provider_events import DONE, ROLE, lines, openai, openai_usage, sglang, vllm, vllm_usage
 from response_reading import (
     LATER,
@@ -427,6 +428,21 @@ def test_f6_4_log_probabilities_stand_beside_their_text():
         [json.loads(entry)],
         [],
     ]
+
+
+@pytest.mark.parametrize(
+    "tokens", [["\\n", "Hi", "!"], ["<think>", "Hm", "</think>", "\\n", "Hi"], ["Hi"]], ids=["blanks", "tags", "text"]
+)
+def test_d4_12_log_probabilities_are_those_of_the_whole_answer_whatever_was_held_back(tokens: list[str]):
+    entries = [f'{{"token":"{token}","logprob":-0.25,"bytes":null,"top_logprobs":[]}}' for token in tokens]
+    said = [
+        vllm(f'{{"content":"{token}"}}').replace('"logprobs":null', f'"logprobs":{{"content":[{entry}]}}')
+        for token, entry in zip(tokens, entries, strict=True)
+    ]
+    stream = ResponseStream(replace(stream_plan(), reasoning=split("tags")), shape())
+    out = stream.feed(lines(vllm(ROLE), *said, vllm("{}", '"stop"'), DONE))
+    *_, part = read(out)["output"][-1]["content"]
+    assert part["logprobs"] == [json.loads(entry) for entry in entries]
 
 
 @pytest.mark.parametrize("logprobs", ["[]", "{}", '"x"', '{"content":{}}', '{"content":null}'])

@@ -186,6 +186,10 @@ def counted(events: list[bytes]) -> OutputCounter:
         ({"tool_calls": [1, None, {"function": "x"}, {"function": {"name": 7, "arguments": "abc"}}]}, 3),
         ({"content": "a\ud83d"}, 4),
         ({}, 0),
+        ({"function_call": {"name": "fn", "arguments": "{}"}}, 4),
+        ({"function_call": {"arguments": "é", "name": None}, "content": 5}, 2),
+        ({"function_call": None}, 0),
+        ({"function_call": "fn"}, 0),
     ],
 )
 def test_what_counts_as_output(delta: dict, size: int):
