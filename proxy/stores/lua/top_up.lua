@@ -14,6 +14,7 @@
 
 -- include: rates
 -- include: calendar
+-- include: money
 -- include: leases
 -- include: used
 local id, wanted = ARGV[1], ARGV[2]
@@ -58,6 +59,6 @@ hold(KEYS[1], wanted)
 local tokens_per_minute = tonumber(ARGV[4])
 if tokens_per_minute and tokens_per_minute > 0 then
   local tat = math.max(number(account[1]), now) + more_tokens * WINDOW / tokens_per_minute
-  redis.call('HSET', KEYS[1], 'tokens_tat', moment(tat))
+  redis.call('HSET', KEYS[1], 'tokens_tat', tat)
 end
 return {id, 1}
