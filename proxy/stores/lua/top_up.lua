@@ -52,8 +52,9 @@ for i, spent in ipairs({today, this_month, ever}) do
   end
 end
 
-redis.call('ZREM', KEYS[2], has)
+-- In this order: a key whose last entry is gone cannot be written while its slot is moved to another node of a cluster.
 redis.call('ZADD', KEYS[2], until_ms, wanted)
+redis.call('ZREM', KEYS[2], has)
 hold(KEYS[1], has, '-')
 hold(KEYS[1], wanted)
 local tokens_per_minute = tonumber(ARGV[4])
