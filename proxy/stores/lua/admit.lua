@@ -106,14 +106,14 @@ if requests_wait == 0 and tokens_wait == 0 and room > 0 and (not day_left or day
   return reply(0, day_left or -1, budget_left < math.huge and budget_left or -1)
 end
 
-if redis.call('ZSCORE', KEYS[3], lease) then
-  return reply(0)
-end
 if requests_tat < number(account[3]) then
   redis.call('HSET', KEYS[2], 'requests_tat', requests_tat)
 end
 if tokens_tat < number(account[4]) then
   redis.call('HSET', KEYS[2], 'tokens_tat', tokens_tat)
+end
+if redis.call('ZSCORE', KEYS[3], lease) then
+  return reply(0)
 end
 -- A clock that was set back leaves leases that would outlive their gateway by as much.
 local astray = redis.call('ZRANGEBYSCORE', KEYS[3], now_ms + ARGV[6] + 1000, '+inf', 'LIMIT', 0, AT_ONCE)
