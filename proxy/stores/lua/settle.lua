@@ -62,10 +62,10 @@ if tokens_per_minute and tokens_per_minute > 0 then
 end
 local back = in_time and 1 or 0
 local held_tokens, total_tokens = account[2] - back * held, account[4] + used
-local held_before, total_before = account[3] + 0, account[5] + 0
-if math.max(held_before, held_nusd + 0, total_before, ARGV[6] + 0) < EXACT then
+local total_nusd = account[5] + ARGV[6]
+if account[3] + held_nusd < EXACT and total_nusd < EXACT then
   redis.call('HSET', KEYS[1], 'tokens_tat', tat, 'held_tokens', held_tokens, 'total_tokens', total_tokens,
-    'held_nusd', held_before - back * held_nusd, 'total_nusd', total_before + ARGV[6])
+    'held_nusd', account[3] - back * held_nusd, 'total_nusd', total_nusd)
 else
   redis.call('HSET', KEYS[1], 'tokens_tat', tat, 'held_tokens', held_tokens, 'total_tokens', total_tokens)
   if in_time then
