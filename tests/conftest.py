@@ -65,6 +65,24 @@ def debian_redis() -> Path:
     return Path(found)
 
 
+def own_clock(file: Path) -> dict[str, str]:
+    """The environment of a process whose clock a file sets, as `put_clock` writes it; what only goes on stays real."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    return {
+        "LD_PRELOAD": str(found[0] if found else missing("libfaketime", "libfaketime")),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+
+
+def put_clock(file: Path, seconds: int) -> None:
+    """Put the clock of such a process so far from the real time."""
+    new = file.with_suffix(".new")
+    new.write_text(f"{seconds:+d}\n")
+    new.replace(file)
+
+
 def missing(what: str, package: str) -> NoReturn:
     """Skip the test, visibly, because something is not on this machine; in CI, where it has to be, fail it."""
     reason = f"{what} is not on this machine; `apt install {package}` runs this test too"

@@ -5,6 +5,7 @@ connection does is `connection.py`'s business; that all keys of a call are in on
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Unpack
@@ -24,13 +25,17 @@ from proxy.stores.trouble import Trouble
 REFRESH_PAUSE: Final = 0.2
 """Seconds between two questions for the cluster's state while something in it is wrong."""
 FORWARD_FOR: Final = 10.0
-"""Seconds for which a call is sent from node to node. Redis moves a slot key by key and refuses calls meanwhile whose
-keys are not all on one side, or of which one does not exist; a slot of thousands of keys takes some seconds."""
+"""Seconds for which a call waits for one move of its slot. Redis moves a slot key by key and refuses calls meanwhile
+whose keys are not all on one side, or of which one does not exist; a slot of thousands of keys takes some seconds."""
+FORWARD_IN_ALL: Final = 60.0
+"""Seconds for which a call is sent from node to node: a slot that has arrived may soon be on its way again, and nodes
+that do not agree send a call to each other."""
 _AT_ONCE: Final = 2
 """How often a call is sent on without a pause; more often, the nodes do not agree yet."""
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.2
-"""Seconds; many calls may wait for one slot, and must not keep the nodes from moving it."""
+"""Seconds; many calls may wait for one slot, and must not keep the nodes from moving it. The first of them that learns
+that it was moved wakes the others: it may be free only for a moment."""
 _ON_ITS_WAY: Final = "a slot has been on its way from one node to another for too long in the cluster"
 _NOT_HERE: Final = "Script attempted to access a non local key"
 """What a script is told that removed the last entry of a key and asks for it again while its slot is moved."""
@@ -56,6 +61,7 @@ class ClusterConnection:
         self._slots = Slots()
         self._lanes: dict[Node, StoreConnection] = {}
         self._of_tag: dict[str, StoreConnection] = {}
+        self._waiting: dict[int, tuple[asyncio.TimerHandle, Call, Node]] = {}
         self._keeper: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._stale = asyncio.Event()
@@ -151,38 +157,66 @@ class ClusterConnection:
 
     def _forward(self, node: Node, call: Call, error: RedisError) -> bool:
         """Take over a call that a node refused without having run it; False: it has failed, as errors do."""
-        now = asyncio.get_running_loop().time()
-        call.forward_until = call.forward_until or now + FORWARD_FOR
         call.due = None  # whoever waits for it is not served sooner by giving up
         if isinstance(error, ClusterDownError):
             self._stale.set()
             return False
         if self._keeper is None or call.reply.done():
             return False
-        if now > call.forward_until and isinstance(error, AskError | TryAgainError):
-            fail(call, f"{_ON_ITS_WAY} at {self.address}: see `CLUSTER NODES` there", error, ran=False)
-        elif isinstance(error, MovedError):
+        if isinstance(error, MovedError):
             target = Node(error.host or node.host, error.port)
             self._slots.move(error.slot_id, target)
             self._of_tag.clear()
             self._stale.set()
-            self._send(call, self._lane(target))
+            call.asked_by = None
+            if call.forward_until:  # that move is over
+                call.forwarded, call.forward_until = 0, 0.0
+            for waiting in list(self._waiting):
+                self._wake(waiting)
+            self._send(call, target)
         elif isinstance(error, AskError):
-            self._send(call, self._lane(Node(error.host or node.host, error.port)), asking=True)
+            self._wait_for_move(call, Node(error.host or node.host, error.port), asked_by=node)
         elif isinstance(error, TryAgainError) or _NOT_HERE in str(error):
             call.forwarded = max(call.forwarded, _AT_ONCE)
-            self._send(call, self._lane(node))
+            self._wait_for_move(call, call.asked_by or node)  # the slot's owner knows when the move is over
         else:
             return False
         return True
 
-    def _send(self, call: Call, lane: StoreConnection, *, asking: bool = False) -> None:
+    def _wait_for_move(self, call: Call, node: Node, asked_by: Node | None = None) -> None:
+        call.forward_until = call.forward_until or asyncio.get_running_loop().time() + FORWARD_FOR
+        call.asked_by = asked_by
+        self._send(call, node)
+
+    def _send(self, call: Call, node: Node) -> None:
+        loop = asyncio.get_running_loop()
         call.forwarded += 1
-        if call.forwarded <= _AT_ONCE:
-            _put(call, lane, asking)
+        call.forward_since = call.forward_since or loop.time()
+        if loop.time() > min(call.forward_until or math.inf, call.forward_since + FORWARD_IN_ALL):
+            fail(call, f"{_ON_ITS_WAY} at {self.address}: see `CLUSTER NODES` there", None, ran=False)
+        elif call.forwarded <= _AT_ONCE:
+            self._put(call, node)
         else:
-            pause = min(_FIRST_PAUSE * 2 ** (call.forwarded - _AT_ONCE - 1), _LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, _put, call, lane, asking)
+            pause = min(_FIRST_PAUSE * 2.0 ** (call.forwarded - _AT_ONCE - 1), _LONGEST_PAUSE)
+            if call.forward_until:
+                self._waiting[id(call)] = (loop.call_later(pause, self._wake, id(call)), call, node)
+            else:
+                loop.call_later(pause, self._put, call, node)
+
+    def _wake(self, waiting: int) -> None:
+        timer, call, node = self._waiting.pop(waiting)
+        timer.cancel()
+        self._put(call, node)
+
+    def _put(self, call: Call, node: Node) -> None:
+        if call.reply.done() or self._keeper is None:
+            fail(call, self._detail, None, ran=False)
+        elif call.asked_by is None:
+            self._lane(node).put(call)
+        else:
+            admission = Call("ASKING", pack(("ASKING",)), asyncio.get_running_loop().create_future())
+            admission.reply.add_done_callback(_heard)
+            self._lane(node).put(admission, call)
 
     # the state of the cluster
 
@@ -283,17 +317,6 @@ class ClusterConnection:
             self._trouble.is_over()
         elif self._keeper is not None and self._tried.is_set():
             self._trouble.is_because(self._detail, asyncio.get_running_loop().time())
-
-
-def _put(call: Call, lane: StoreConnection, asking: bool) -> None:  # noqa: FBT001 - also called back by the loop
-    if call.reply.done():
-        return
-    if asking:
-        admission = Call("ASKING", pack(("ASKING",)), asyncio.get_running_loop().create_future())
-        admission.reply.add_done_callback(_heard)
-        lane.put(admission, call)
-    else:
-        lane.put(call)
 
 
 def _heard(reply: asyncio.Future[Any]) -> None:

@@ -15,7 +15,7 @@ from proxy.stores.scripts import load_script
 from proxy.stores.store import Store
 
 _AMOUNTS: Final = re.compile(r"(\S+) (\d+) (\d+)")
-_AT_ONCE: Final = 500
+_AT_ONCE: Final = 100
 _LEDGERS: Final = f"{shard_prefix(0)}ledgers"
 
 
@@ -28,6 +28,7 @@ class RedisCounters:
         self._limits = RedisLimits(connection)
         self._counters = load_script("counters")
         self._correct = load_script("correct")
+        self._forget = load_script("forget")
 
     async def ledgers(self, ours: str) -> set[str]:
         """Say that this ledger's gateways use this store; returns the names of all ledgers that ever said so."""
@@ -37,7 +38,7 @@ class RedisCounters:
     async def read(self, account: str) -> Counters | None:
         """Return an account's counters at one moment; None if the store does not have it."""
         prefix = shard_prefix(shard_of(account))
-        keys = [f"{prefix}{kind}:{account}" for kind in ("acct", "lease", "late", "settled")]
+        keys = [f"{prefix}{kind}:{account}" for kind in ("acct", "lease", "late", "charged")]
         reply: list[Any] = await self._connection.script(self._counters, keys, (account,), echo=account)
         if not reply[1]:
             return None
@@ -56,10 +57,10 @@ class RedisCounters:
 
     async def arrived(self, account: str, settled: Sequence[tuple[str, Charge]]) -> None:
         """Forget settlements that the ledger knows."""
-        key = f"{shard_prefix(shard_of(account))}settled:{account}"
+        key = f"{shard_prefix(shard_of(account))}charged:{account}"
         for start in range(0, len(settled), _AT_ONCE):
             some = [f"{name} {used.tokens} {used.nusd}" for name, used in settled[start : start + _AT_ONCE]]
-            await self._connection.call("ZREM", key, *some)
+            await self._connection.script(self._forget, (key,), (account, *some), echo=account)
 
     async def correct(
         self, account: str, read: Counters, missing: Charge, *, day: tuple[int, Charge], month: tuple[int, Charge]

@@ -50,7 +50,7 @@ class _Names:
     account: str
     leases: str
     late: str
-    settled: str
+    charged: str
     settle: Command
 
 
@@ -123,7 +123,7 @@ class RedisLimits:
         if maybe is None:
             packed = names.settle.packed(args)
             return self._connection.send(self._settle, names.account, packed, echo=hold.request_id)
-        keys = (names.account, names.leases, names.late, names.settled)
+        keys = (names.account, names.leases, names.late, names.charged)
         return self._ask(self._settle, keys, args)
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
@@ -180,7 +180,7 @@ class RedisLimits:
                 self._names.clear()
             shard = shard_prefix(shard_of(account))
             of = f":{account}"
-            keys = (f"{shard}acct{of}", f"{shard}lease{of}", f"{shard}late{of}", f"{shard}settled{of}")
+            keys = (f"{shard}acct{of}", f"{shard}lease{of}", f"{shard}late{of}", f"{shard}charged{of}")
             settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 7)
             names = _Names(f"{shard}key:", *keys, settle)
             self._names[account] = names

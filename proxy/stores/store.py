@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proxy.errors import StoreUnavailable
+from proxy.store_url import Node
 from proxy.stores.packing import Word
 from proxy.stores.scripts import Script
 
@@ -19,7 +20,10 @@ class Call:
     """One call on its way: its name for the metric, its bytes, and who waits for the reply.
 
     `again` is the script that its bytes name by a digest; `echo` is what the reply has to begin with; `due` is when
-    whoever waits gives up. `forwarded` and `forward_until` are of calls that a cluster sends from one node to the next.
+    whoever waits gives up.
+
+    The others are of calls that a cluster sends from one node to the next: how often in a row, since when, until when
+    the present move of its slot is waited for (0: none is), and who sent it elsewhere while the slot is on its way.
     """
 
     name: str
@@ -29,7 +33,9 @@ class Call:
     echo: bytes | None = None
     due: float | None = None
     forwarded: int = 0
+    forward_since: float = 0.0
     forward_until: float = 0.0
+    asked_by: Node | None = None
 
 
 class Store(Protocol):

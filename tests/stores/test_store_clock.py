@@ -8,7 +8,7 @@ import pytest
 
 from proxy.limits import Limit, LimitReached, Limits, Reservation
 from proxy.stores.embedded import find_server
-from tests.conftest import missing
+from tests.conftest import own_clock, put_clock
 from tests.stores.changes import PATIENCE, attached
 from tests.stores.conftest import Desk, make_desk
 from tests.stores.redis_servers import RedisServer, options_of
@@ -23,27 +23,16 @@ LIMITS = Limits(requests_per_minute=2, tokens_per_minute=100, concurrent_request
 def clock(tmp_path) -> Path:
     """A file by which the server's clock is set; it counts seconds from the real time."""
     file = tmp_path / "clock"
-    file.write_text("+0\n")
+    put_clock(file, 0)
     return file
-
-
-def libfaketime() -> Path:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    return found[0] if found else missing("libfaketime", "libfaketime")
 
 
 @pytest.fixture
 async def desk(tmp_path, clock):
     """The desk over a bundled server with a clock of its own; Debian's does not start under libfaketime."""
     path = tmp_path / "store.sock"
-    environ = {
-        "LD_PRELOAD": str(libfaketime()),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
     options = {**options_of(0), "unixsocket": str(path)}
-    server = RedisServer(find_server(), tmp_path / "server", options, environ)
+    server = RedisServer(find_server(), tmp_path / "server", options, own_clock(clock))
     try:
         server.start()
         async with attached(f"unix://{path}") as store:
@@ -54,9 +43,7 @@ async def desk(tmp_path, clock):
 
 async def set_clock(desk, clock, seconds):
     """Put the server's clock so far from the real time; servers look at their clock now and then, not always."""
-    new = clock.with_suffix(".new")
-    new.write_text(f"{seconds:+d}\n")
-    new.replace(clock)
+    put_clock(clock, seconds)
     async with asyncio.timeout(PATIENCE):
         while abs(await desk.now() - time.time() - seconds) > A_MOMENT:  # noqa: ASYNC110 - of another process
             await asyncio.sleep(0.01)

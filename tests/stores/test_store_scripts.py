@@ -15,7 +15,7 @@ from proxy.stores.scripts import load_script
 NOW = 1_795_000_000_000_000
 WINDOW = 60_000_000
 SCRIPTS = sorted(path.name.removesuffix(".lua") for path in (files("proxy.stores") / "lua").iterdir())
-SHARED = ("calendar", "leases", "rates", "settled", "used")
+SHARED = ("calendar", "leases", "money", "rates", "used")
 
 # The functions under test are pure: an example leaves nothing behind in the server.
 examples = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -36,10 +36,10 @@ TAKE = """
 local tat, out = tonumber(ARGV[1]), {}
 for i = 3, #ARGV, 2 do
   local from, after, wait = take(tat, tonumber(ARGV[i]), tonumber(ARGV[2]), tonumber(ARGV[i + 1]))
-  if wait == 0 then tat = tonumber(moment(after)) else tat = tonumber(moment(from)) end
+  tat = tonumber(string.format('%.17g', wait == 0 and after or from))
   out[#out + 1] = wait or -1
 end
-out[#out + 1] = moment(tat)
+out[#out + 1] = string.format('%.17g', tat)
 return out
 """
 

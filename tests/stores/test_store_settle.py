@@ -153,6 +153,43 @@ async def test_what_remembers_late_requests_is_forgotten_after_a_day(desk):
     assert 86_000_000 < await desk.connection.call("PTTL", desk.name("late")) <= 86_400_000
 
 
+async def test_a_lease_that_ran_out_and_is_in_nobodys_way_is_freed_when_a_key_is_used_anew(desk):
+    await desk.admit(Limits(), tokens=1000, nusd=500)
+    await desk.run_out(HOLD)
+    record = f"{desk.name('key').rpartition(':')[0]}:{desk.identity.digest}"
+    await desk.connection.call("HSET", record, "last_used", int(await desk.now() * 1000) - 60_000)
+    await desk.admit(Limits(), "req_2", tokens=1, nusd=1)
+
+    assert await desk.leases() == [b"req_2 1 1"]
+    assert (await desk.counter("held_tokens"), await desk.counter("held_nusd")) == (1, 1)
+
+
+async def test_a_request_whose_lease_ran_out_that_is_admitted_again_is_held_and_charged_once(desk):
+    await desk.admit(ALL, tokens=1000, nusd=500)
+    await desk.run_out(HOLD)
+    assert isinstance(await desk.admit(ALL, tokens=1000, nusd=500), Reservation)
+    assert await desk.counter("held_nusd") == 500
+
+    await settled(desk)
+    await settled(desk)
+
+    assert (await desk.limits.use("acme", ALL)).spent_nusd == 200
+    assert (await desk.counter("held_tokens"), await desk.counter("held_nusd")) == (0, 0)
+
+
+@pytest.mark.parametrize("edge", [10**15, 2**52, 2**53, 2**60])
+async def test_money_is_added_to_the_last_digit_on_both_sides_of_every_bound_of_a_number(desk, edge):
+    amounts = [edge - 2, 1, 1, 1, edge - 1, edge + 1, 3, 0, 1]
+    holds = [Hold(f"req_{number}", 0, nusd) for number, nusd in enumerate(amounts)]
+    for number, hold in enumerate(holds):
+        assert isinstance(await desk.limits.admit(desk.identity, Limits(), hold), Reservation)
+        assert int(await desk.connection.call("HGET", desk.name("acct"), "held_nusd")) == sum(amounts[: number + 1])
+    for number, hold in enumerate(holds):
+        await settled(desk, hold, 0, hold.nusd, Limits())
+        use = await desk.limits.use("acme", Limits())
+        assert (use.held_nusd, use.spent_nusd) == (sum(amounts[number + 1 :]), sum(amounts[: number + 1]))
+
+
 async def test_renewing_keeps_a_lease_from_running_out(desk):
     await desk.admit(ALL, tokens=1000, nusd=500)
     await desk.connection.call("ZADD", desk.name("lease"), int(await desk.now() * 1000) + 5000, "req_1 1000 500")

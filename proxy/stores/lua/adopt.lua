@@ -12,6 +12,7 @@
 -- Rates      are charged as if the request had been admitted when it was let in; what has come back since has come back.
 
 -- include: rates
+-- include: money
 -- include: leases
 local id, lease = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
@@ -33,7 +34,7 @@ end
 local function charge(field, tat, limit, cost)
   if limit and limit > 0 then
     local from = math.max(tonumber(tat or '') or 0, now - tonumber(ARGV[6]) * 1000)
-    redis.call('HSET', KEYS[1], field, moment(math.min(from + cost * WINDOW / limit, now + 2 * WINDOW)))
+    redis.call('HSET', KEYS[1], field, math.min(from + cost * WINDOW / limit, now + 2 * WINDOW))
   end
 end
 charge('requests_tat', account[2], tonumber(ARGV[7]), 1)

@@ -11,13 +11,6 @@ local function amounts(lease)
   return string.match(lease, ' (%d+) (%d+)$')
 end
 
--- Money stays text from end to end: a Lua number holds 53 bits, HINCRBY 64 (but it does not read "-0").
-local function add(account, field, amount, sign)
-  if amount ~= '0' then
-    redis.call('HINCRBY', account, field, (sign or '') .. amount)
-  end
-end
-
 -- Adds what a lease holds to what the account holds, or takes it off.
 local function hold(account, lease, sign)
   local tokens, nusd = amounts(lease)

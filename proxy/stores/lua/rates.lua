@@ -2,8 +2,9 @@
 -- the server's clock, when everything taken so far has come back. A unit comes back every WINDOW / limit µs; what lies ahead of
 -- the TAT's window is left. No table of past requests, and giving back is a subtraction.
 --
--- TATs are kept with two decimals: at today's 1.8e15 µs a double counts in quarters. A tolerance of a millisecond (half a unit,
--- if that is less) absorbs these roundings, so that a limit of 7 a minute really admits seven at once.
+-- TATs are stored as the numbers they are, which servers write so that they read the same again. At today's 1.8e15 µs a double
+-- counts in quarters. A tolerance of a millisecond (half a unit, if that is less) absorbs these roundings, so that a limit of 7 a
+-- minute really admits seven at once.
 --
 -- A TAT can be absurdly far ahead: the server's clock was set back, or one request used far more than it had reserved. Nobody
 -- waits longer than one window for either: what is over is forgiven (the first result must then be written back).
@@ -34,8 +35,4 @@ local function level(tat, now, limit)
   local ahead = math.max(tat - now, 0)
   local left = math.floor((WINDOW - ahead + tolerance(step)) / step)
   return math.max(left, 0), math.ceil(ahead / 1000)
-end
-
-local function moment(tat)
-  return string.format('%.2f', tat)
 end

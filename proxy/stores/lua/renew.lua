@@ -7,6 +7,7 @@
 -- Atomic     a lease that ran out meanwhile (its gateway could not reach the store for a minute) takes its hold again, whatever
 --            the limits say now: its request was admitted and is running. One that is settled stays settled.
 
+-- include: money
 -- include: leases
 local time = redis.call('TIME')
 local until_ms = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[2])

@@ -14,6 +14,7 @@
 
 -- include: rates
 -- include: calendar
+-- include: money
 -- include: leases
 -- include: used
 local id, wanted = ARGV[1], ARGV[2]
@@ -51,13 +52,14 @@ for i, spent in ipairs({today, this_month, ever}) do
   end
 end
 
-redis.call('ZREM', KEYS[2], has)
+-- In this order: a key whose last entry is gone cannot be written while its slot is moved to another node of a cluster.
 redis.call('ZADD', KEYS[2], until_ms, wanted)
+redis.call('ZREM', KEYS[2], has)
 hold(KEYS[1], has, '-')
 hold(KEYS[1], wanted)
 local tokens_per_minute = tonumber(ARGV[4])
 if tokens_per_minute and tokens_per_minute > 0 then
   local tat = math.max(number(account[1]), now) + more_tokens * WINDOW / tokens_per_minute
-  redis.call('HSET', KEYS[1], 'tokens_tat', moment(tat))
+  redis.call('HSET', KEYS[1], 'tokens_tat', tat)
 end
 return {id, 1}

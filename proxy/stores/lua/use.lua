@@ -11,6 +11,7 @@
 
 -- include: rates
 -- include: calendar
+-- include: money
 -- include: leases
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
