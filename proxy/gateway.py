@@ -238,7 +238,7 @@ class Gateway:
         self._report.request_ended(
             RequestEnd(
                 request_id=call.request_id,
-                endpoint=call.endpoint.value,
+                endpoint=call.endpoint,
                 model=call.model.id,
                 stream=call.request.stream,
                 status=status,
@@ -303,7 +303,7 @@ def refused(
 
 def milliseconds(seconds: float) -> float:
     """Return a duration as logs show it: to the microsecond."""
-    return round(seconds * 1_000, 3)
+    return round(seconds * 1_000_000) / 1_000
 
 
 def new_id() -> str:
