@@ -6,6 +6,7 @@ make.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
@@ -109,6 +110,10 @@ class Metered(Struct, frozen=True):
     usage: Usage
     source: UsageSource
     cost_pusd: int
+
+
+UNUSED: Final = Metered(Usage(), UsageSource.NONE, 0)
+"""Of a request for which no provider did anything."""
 
 
 class RequestEnd(Struct, frozen=True, omit_defaults=True):

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.accounts import Identity
-from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd, Target, Underway
+from proxy.call import UNUSED, Call, Ending, Endpoint, Outcome, RequestEnd, Target, Underway
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.holds import TypicalOutputs
@@ -31,13 +31,14 @@ from proxy.steps.record import Entry, Recorder
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
-from proxy.usage import Usage, UsageSource
 from proxy.wire.headers import ignored_line, rate_limit_lines
 
 CLIENT_CLOSED: Final = 499
 """The status of a request whose client left before an answer, in logs and metrics only (nginx's number)."""
 ACCOUNTS_KEPT: Final = 10_000
 _ID_BYTES: Final = 12
+_COMPLETE: Final = Ending.COMPLETE
+_UNASKED: Final = Outcome(Ending.CANCELLED, None, 0, reached=False)
 
 
 class _Admitted(Struct, frozen=True):
@@ -98,11 +99,17 @@ class Gateway:
             identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
         try:
-            limit = serving.settings.server.max_body
             call = await accept(
-                client, endpoint, request_id, identity, serving.catalog, serving.targets, max_body=limit, now=int(now)
+                client,
+                endpoint,
+                request_id,
+                identity,
+                serving.catalog,
+                serving.targets,
+                max_body=serving.max_body,
+                now=int(now),
             )
-            typical = self._typical.of(call, serving.settings.limits.default_hold)
+            typical = self._typical.of(call, serving.default_hold)
             reservation, identity, limits = await admit(
                 call, identity, self._limits, serving.limits_of, typical=typical
             )
@@ -112,7 +119,8 @@ class Gateway:
         self._settler.opened(reservation)
         entry = Entry(call, identity, int(now * 1000))
         admitted = _Admitted(entry, client, reservation, limits, arrived, serving)
-        outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
+        outcome: Outcome = _UNASKED
+        unread: Exchange | None = None
         targets: Sequence[Target] = ()
         self.streams += call.request.stream
         try:
@@ -226,14 +234,14 @@ class Gateway:
         asked_at, began_at = outcome.asked_at, outcome.first_byte_at
         status, duration = client.answered or CLIENT_CLOSED, time.monotonic() - arrived
         ttft = began_at - arrived if began_at is not None and call.request.stream else None
-        metered = Metered(Usage(), UsageSource.NONE, 0)
+        metered = UNUSED
         try:
             metered = meter(call, outcome)
             self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
             self._settler.settle(admitted.reservation, admitted.limits, metered)
-        if outcome.ending is Ending.COMPLETE:
-            self._typical.learn(call, metered.usage, admitted.serving.settings.limits.default_hold)
+        if outcome.ending is _COMPLETE:
+            self._typical.learn(call, metered.usage, admitted.serving.default_hold)
         usage, fault = metered.usage, outcome.fault
         self._report.request_ended(
             RequestEnd(

@@ -149,7 +149,8 @@ class StoreConnection:
         The future fails with StoreUnavailable when the store is away, too slow, or answers with an error; the server's
         error is then the cause. An `urgent` call fails after `patience`.
         """
-        return self._ask(Call(name or str(words[0]), pack(words), asyncio.get_running_loop().create_future()), urgent)
+        loop = asyncio.get_running_loop()
+        return self._ask(Call(name or str(words[0]), pack(words), loop.create_future()), loop, urgent)
 
     def script(
         self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, echo: str = "", urgent: bool = False
@@ -171,8 +172,9 @@ class StoreConnection:
         urgent: bool = False,
     ) -> asyncio.Future[Any]:
         """Run a script as `script` does, in an EVALSHA that is packed already."""
-        reply = asyncio.get_running_loop().create_future()
-        return self._ask(Call(script.name, packed, reply, script, echo.encode() or None), urgent)
+        loop = asyncio.get_running_loop()
+        call = Call(script.name, packed, loop.create_future(), script, echo.encode() or None)
+        return self._ask(call, loop, urgent)
 
     def put(self, *calls: Call) -> None:
         """Queue calls one directly after the other; while the store is away they fail, but not before a first attempt
@@ -191,12 +193,11 @@ class StoreConnection:
         self._wake.set()
         return StoreUnavailable(detail)
 
-    def _ask(self, call: Call, urgent: bool) -> asyncio.Future[Any]:  # noqa: FBT001 - the hot path of two others
+    def _ask(self, call: Call, loop: asyncio.AbstractEventLoop, urgent: bool) -> asyncio.Future[Any]:  # noqa: FBT001 - the hot path of two others
         if urgent and self._patience is not None:
             if self._breaker.is_open:
                 fail(call, self._detail, None, ran=False)
                 return call.reply
-            loop = asyncio.get_running_loop()
             call.due = loop.time() + self._patience
             if self._due_timer is None:
                 self._due_timer = loop.call_later(TICK, self._fail_overdue)

@@ -394,7 +394,7 @@ def _text_bytes(message: _Message) -> int:
 
 def _size(text: Raw) -> int:
     raw = bytes(text)
-    if raw[:1] == b'"' and b"\\" not in raw:  # without an escape, JSON is the text itself between two quotes
+    if raw[:1] == b'"' and raw.find(b"\\") < 0:  # without an escape, JSON is the text itself between two quotes
         return len(raw) - 2
     decoded = json.text_of(text)
     return 0 if decoded is None else len(decoded.encode())
