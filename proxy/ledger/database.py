@@ -28,8 +28,9 @@ FILE: Final = "ledger.sqlite"
 _BUSY_MS: Final = 10_000
 _CONNECT_SECONDS: Final = 5
 _WRITES: Final = "writes"
-_AT_ONCE: Final = 1_000
-"""Rows in one statement: SQLite takes 32,766 values."""
+_AT_ONCE: Final = (256, 32, 4, 1)
+"""Rows in one statement. A driver keeps statements that it has prepared, and to prepare one costs more than to run it:
+so there are few of them, whatever the number of rows."""
 # A database that vanishes without a word is noticed within about 15 s.
 _LIBPQ: Final = {
     "connect_timeout": _CONNECT_SECONDS,
@@ -118,7 +119,8 @@ class Ledger:
             by_id.setdefault(record.request_id, record)
         try:
             with self.writing() as connection:
-                inserted = [by_id[request_id] for request_id in _insert(connection, list(by_id.values()))]
+                # In the order of the key: two that insert the same rows wait for one another, but never both.
+                inserted = [by_id[one] for one in _insert(connection, [by_id[one] for one in sorted(by_id)])]
                 if inserted:
                     connection.execute(self._add_hourly, list(_hourly(inserted)))
                     connection.execute(self._add_account, list(_by_account(inserted)))
@@ -147,13 +149,16 @@ def _insert(connection: Connection, records: Sequence[UsageRecord]) -> Iterator[
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     columns = UsageRecord.__struct_fields__
     one = f"({', '.join([mark] * len(columns))})"
-    for begin in range(0, len(records), _AT_ONCE):
-        part = records[begin : begin + _AT_ONCE]
+    begin = 0
+    for size in _AT_ONCE:
         statement = (
-            f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * len(part))} "  # noqa: S608 - names of ours
+            f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * size)} "  # noqa: S608 - names of ours
             "ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
         )
-        yield from connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(astuple, part)))).scalars()
+        while begin + size <= len(records):
+            values = tuple(chain.from_iterable(map(astuple, records[begin : begin + size])))
+            yield from connection.exec_driver_sql(statement, values).scalars()
+            begin += size
 
 
 def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dialects share no type that knows ON CONFLICT
@@ -164,30 +169,29 @@ def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dial
 
 
 def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
-    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    added: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for record in records:
-        tokens = record.prompt_tokens + record.completion_tokens
-        cell = sums[record.account]
-        for place, amount in enumerate((1, tokens, *split_cost(record.cost_pusd), nano_usd_ceil(record.cost_pusd))):
-            cell[place] += amount
-    for account, cell in sorted(sums.items()):
-        yield dict(zip((column.name for column in usage_account.c), (account, *cell), strict=True))
+        tokens, cost = record.prompt_tokens + record.completion_tokens, record.cost_pusd
+        added[record.account].append((1, tokens, *split_cost(cost), nano_usd_ceil(cost)))
+    for account, amounts in sorted(added.items()):
+        sums = map(sum, zip(*amounts, strict=True))
+        yield dict(zip((column.name for column in usage_account.c), (account, *sums), strict=True))
 
 
 def _hourly(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
     """Sum up by account, hour, key and model, in the order of the primary key so that two writers cannot deadlock."""
-    sums: dict[tuple[str, int, str, str], list[int]] = defaultdict(lambda: [0] * len(SUMMED))
+    estimated = UsageSource.ESTIMATED
+    added: dict[tuple[str, int, str, str], list[tuple[int, ...]]] = defaultdict(list)
     for record in records:
-        cell = sums[record.account, hour_of(record.started_at), record.key_id, record.model]
-        added = (
-            *(1, record.usage_source == UsageSource.ESTIMATED, record.prompt_tokens, record.cached_tokens),
+        amounts = (
+            *(1, record.usage_source == estimated, record.prompt_tokens, record.cached_tokens),
             *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
             nano_usd_ceil(record.cost_pusd),
         )
-        for place, amount in enumerate(added):
-            cell[place] += amount
-    for key, cell in sorted(sums.items()):
-        yield dict(zip(("account", "hour", "key_id", "model", *SUMMED), (*key, *cell), strict=True))
+        added[record.account, hour_of(record.started_at), record.key_id, record.model].append(amounts)
+    for key, of_key in sorted(added.items()):
+        sums = map(sum, zip(*of_key, strict=True))
+        yield dict(zip(("account", "hour", "key_id", "model", *SUMMED), (*key, *sums), strict=True))
 
 
 def _embedded(data_dir: Path) -> Engine:
