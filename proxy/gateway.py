@@ -270,8 +270,8 @@ class Gateway:
                 upstream_id=outcome.upstream_id,
                 dropped_events=outcome.dropped_events or None,
                 stray_close_tags=outcome.stray_close_tags or None,
-                client_request_id=_visible(client.header("x-client-request-id")),
-                retry_count=_visible(client.header("x-stainless-retry-count")),
+                client_request_id=_visible(client, "x-client-request-id"),
+                retry_count=_visible(client, "x-stainless-retry-count"),
             ),
             metered,
         )
@@ -304,8 +304,8 @@ def refused(
         code=None if fault is None else fault.code,
         reason=None if fault is None else fault.reason,
         param=None if fault is None else fault.param,
-        client_request_id=_visible(client.header("x-client-request-id")),
-        retry_count=_visible(client.header("x-stainless-retry-count")),
+        client_request_id=_visible(client, "x-client-request-id"),
+        retry_count=_visible(client, "x-stainless-retry-count"),
     )
 
 
@@ -319,8 +319,9 @@ def new_id() -> str:
     return token_hex(_ID_BYTES)
 
 
-def _visible(value: str | None) -> str | None:
+def _visible(client: ClientRequest, name: str) -> str | None:
     """Take a client's header for the log if it is at most 512 visible ASCII characters (anything else could forge
     lines).
     """
+    value = client.head.headers.get(name)
     return value if value is not None and len(value) <= 512 and value.isascii() and value.isprintable() else None  # noqa: PLR2004

@@ -180,12 +180,13 @@ class StoreConnection:
         """Queue calls one directly after the other; while the store is away they fail, but not before a first attempt
         to connect has.
         """
-        if self._lane is None or (self._tried.is_set() and not self._connected):
+        if not self._connected and (self._lane is None or self._tried.is_set()):
             for call in calls:
                 fail(call, self._detail, None, ran=False)
             return
+        if not self._queue:
+            self._wake.set()
         self._queue.extend(calls)
-        self._wake.set()
 
     def distrust(self, detail: str) -> StoreUnavailable:
         """Drop the connection because a reply belonged to another call; returns what the caller is to raise."""
@@ -284,7 +285,8 @@ class StoreConnection:
 
     def _take(self, call: Call, answer: Any) -> None:  # noqa: ANN401 - a reply
         """Hand out a reply that can be believed, and deal with an error that came in place of one."""
-        self._check_trust()
+        if self._distrust is not None:
+            self._check_trust()
         if isinstance(answer, RedisError):
             self._refused(call, answer)
         elif call.echo is not None and (type(answer) is not list or answer[0] != call.echo):
