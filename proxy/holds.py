@@ -49,7 +49,7 @@ class TypicalOutput:
         self._total = _PRIOR
         self._within = bisect_left(_BOUNDS, default)
         """The size that is looked for, by its number; and how many answers are smaller."""
-        self._below = 0.0
+        self._below = _PRIOR  # so that the first answer has it looked for
         self._counts[self._within] = _PRIOR
         self.tokens = default
 
@@ -63,7 +63,6 @@ class TypicalOutput:
         share = SHARE * self._total
         if self._total > _REMEMBERED or not self._below < share <= self._below + counts[self._within]:
             self._find()
-        self.tokens = _BOUNDS[min(self._within, len(_BOUNDS) - 1)]
 
     def _find(self) -> None:
         if self._total > _REMEMBERED:
@@ -72,6 +71,7 @@ class TypicalOutput:
         below = [0.0, *accumulate(self._counts)]
         self._within = bisect_left(below, SHARE * self._total) - 1
         self._below = below[self._within]
+        self.tokens = _BOUNDS[min(self._within, len(_BOUNDS) - 1)]
 
 
 class TypicalOutputs:

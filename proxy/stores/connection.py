@@ -88,6 +88,7 @@ class StoreConnection:
         self._batch: list[Call] = []
         self._wake = asyncio.Event()
         self._lane: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tried = asyncio.Event()
         self._connected = False
         self._up = False
@@ -133,7 +134,8 @@ class StoreConnection:
     def start(self) -> None:
         """Start connecting; calls wait for the first attempt."""
         if self._lane is None:
-            self._lane = asyncio.get_running_loop().create_task(self._run(), name="store connection")
+            self._loop = asyncio.get_running_loop()
+            self._lane = self._loop.create_task(self._run(), name="store connection")
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail with StoreUnavailable, and so do later ones."""
@@ -172,7 +174,7 @@ class StoreConnection:
         urgent: bool = False,
     ) -> asyncio.Future[Any]:
         """Run a script as `script` does, in an EVALSHA that is packed already."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()  # which asks the system each time whether it was forked
         call = Call(script.name, packed, loop.create_future(), script, echo.encode() or None)
         return self._ask(call, loop, urgent)
 
