@@ -79,7 +79,7 @@ class Recorder:
                 provider=route.provider,
                 upstream_model=route.model,
                 stream=call.request.stream,
-                prompt_tokens=call.estimate(0).prompt,
+                prompt_tokens=call.estimate_prompt(),
                 price_prompt=prices[0],
                 price_completion=prices[1],
                 price_input_cache_read=prices[2],
