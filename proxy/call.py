@@ -6,6 +6,7 @@ make.
 """
 
 from enum import StrEnum
+from typing import Final
 
 from msgspec import Struct
 
@@ -56,8 +57,12 @@ class Call(Struct, frozen=True):
         """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came
         back.
         """
-        divisor = self.model.estimate_bytes_per_token
-        return Usage(prompt=self.request.estimate_prompt(divisor), completion=tokens_of(output_bytes, divisor))
+        completion = tokens_of(output_bytes, self.model.estimate_bytes_per_token)
+        return Usage(prompt=self.estimate_prompt(), completion=completion)
+
+    def estimate_prompt(self) -> int:
+        """Return the tokens of the prompt in that estimate."""
+        return self.request.estimate_prompt(self.model.estimate_bytes_per_token)
 
 
 class Target(Struct, frozen=True):
@@ -109,6 +114,10 @@ class Metered(Struct, frozen=True):
     usage: Usage
     source: UsageSource
     cost_pusd: int
+
+
+UNUSED: Final = Metered(Usage(), UsageSource.NONE, 0)
+"""Of a request for which no provider did anything."""
 
 
 class RequestEnd(Struct, frozen=True, omit_defaults=True):

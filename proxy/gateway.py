@@ -13,7 +13,7 @@ from typing import Final
 from msgspec import Struct
 
 from proxy.accounts import Identity
-from proxy.call import Call, Ending, Endpoint, Metered, Outcome, RequestEnd, Target, Underway
+from proxy.call import UNUSED, Call, Ending, Endpoint, Outcome, RequestEnd, Target, Underway
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.holds import TypicalOutputs
@@ -32,7 +32,6 @@ from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
 from proxy.upstream.pump import Pump
-from proxy.usage import Usage, UsageSource
 from proxy.wire.headers import ignored_line, rate_limit_lines
 
 CLIENT_CLOSED: Final = 499
@@ -41,6 +40,8 @@ DROPPED_AT_ONCE: Final = 8
 """Stalled streams that are dropped together, or a quarter of them if that is more."""
 ACCOUNTS_KEPT: Final = 10_000
 _ID_BYTES: Final = 12
+_COMPLETE: Final = Ending.COMPLETE
+_UNASKED: Final = Outcome(Ending.CANCELLED, None, 0, reached=False)
 
 
 class _Admitted(Struct, frozen=True):
@@ -101,11 +102,17 @@ class Gateway:
             identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
         try:
-            limit = serving.settings.server.max_body
             call = await accept(
-                client, endpoint, request_id, identity, serving.catalog, serving.targets, max_body=limit, now=int(now)
+                client,
+                endpoint,
+                request_id,
+                identity,
+                serving.catalog,
+                serving.targets,
+                max_body=serving.max_body,
+                now=int(now),
             )
-            typical = self._typical.of(call, serving.settings.limits.default_hold)
+            typical = self._typical.of(call, serving.default_hold)
             reservation, identity, limits = await admit(
                 call, identity, self._limits, serving.limits_of, typical=typical
             )
@@ -115,7 +122,8 @@ class Gateway:
         self._settler.opened(reservation)
         entry = Entry(call, identity, int(now * 1000))
         admitted = _Admitted(entry, client, reservation, limits, arrived, serving)
-        outcome, unread = Outcome(Ending.CANCELLED, None, 0, reached=False), None
+        outcome: Outcome = _UNASKED
+        unread: Exchange | None = None
         targets: Sequence[Target] = ()
         self.streams += call.request.stream
         try:
@@ -237,19 +245,19 @@ class Gateway:
         asked_at, began_at = outcome.asked_at, outcome.first_byte_at
         status, duration = client.answered or CLIENT_CLOSED, time.monotonic() - arrived
         ttft = began_at - arrived if began_at is not None and call.request.stream else None
-        metered = Metered(Usage(), UsageSource.NONE, 0)
+        metered = UNUSED
         try:
             metered = meter(call, outcome)
             self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
             self._settler.settle(admitted.reservation, admitted.limits, metered)
-        if outcome.ending is Ending.COMPLETE:
-            self._typical.learn(call, metered.usage, admitted.serving.settings.limits.default_hold)
+        if outcome.ending is _COMPLETE:
+            self._typical.learn(call, metered.usage, admitted.serving.default_hold)
         usage, fault = metered.usage, outcome.fault
         self._report.request_ended(
             RequestEnd(
                 request_id=call.request_id,
-                endpoint=call.endpoint.value,
+                endpoint=call.endpoint,
                 model=call.model.id,
                 stream=call.request.stream,
                 status=status,
@@ -273,8 +281,8 @@ class Gateway:
                 upstream_id=outcome.upstream_id,
                 dropped_events=outcome.dropped_events or None,
                 stray_close_tags=outcome.stray_close_tags or None,
-                client_request_id=_visible(client.header("x-client-request-id")),
-                retry_count=_visible(client.header("x-stainless-retry-count")),
+                client_request_id=_visible(client, "x-client-request-id"),
+                retry_count=_visible(client, "x-stainless-retry-count"),
             ),
             metered,
         )
@@ -307,14 +315,14 @@ def refused(
         code=None if fault is None else fault.code,
         reason=None if fault is None else fault.reason,
         param=None if fault is None else fault.param,
-        client_request_id=_visible(client.header("x-client-request-id")),
-        retry_count=_visible(client.header("x-stainless-retry-count")),
+        client_request_id=_visible(client, "x-client-request-id"),
+        retry_count=_visible(client, "x-stainless-retry-count"),
     )
 
 
 def milliseconds(seconds: float) -> float:
     """Return a duration as logs show it: to the microsecond."""
-    return round(seconds * 1_000, 3)
+    return round(seconds * 1_000_000) / 1_000
 
 
 def new_id() -> str:
@@ -322,8 +330,9 @@ def new_id() -> str:
     return token_hex(_ID_BYTES)
 
 
-def _visible(value: str | None) -> str | None:
+def _visible(client: ClientRequest, name: str) -> str | None:
     """Take a client's header for the log if it is at most 512 visible ASCII characters (anything else could forge
     lines).
     """
+    value = client.head.headers.get(name)
     return value if value is not None and len(value) <= 512 and value.isascii() and value.isprintable() else None  # noqa: PLR2004

@@ -41,24 +41,37 @@ class TypicalOutput:
     length to the model: one that names a maximum says nothing about others.
     """
 
-    __slots__ = ("_counts", "_total", "tokens")
+    __slots__ = ("_below", "_counts", "_total", "_within", "tokens")
 
     def __init__(self, default: int) -> None:
         """Expect `default` tokens until answers say otherwise."""
         self._counts = [0.0] * (len(_BOUNDS) + 1)
         self._total = _PRIOR
-        self._counts[bisect_left(_BOUNDS, default)] = _PRIOR
+        self._within = bisect_left(_BOUNDS, default)
+        """The size that is looked for, by its number; and how many answers are smaller."""
+        self._below = _PRIOR  # so that the first answer has it looked for
+        self._counts[self._within] = _PRIOR
         self.tokens = default
 
     def learn(self, tokens: int) -> None:
         """Take note of one whole answer."""
-        self._counts[bisect_left(_BOUNDS, tokens)] += 1
+        size, counts = bisect_left(_BOUNDS, tokens), self._counts
+        counts[size] += 1
         self._total += 1
+        if size < self._within:
+            self._below += 1
+        share = SHARE * self._total
+        if self._total > _REMEMBERED or not self._below < share <= self._below + counts[self._within]:
+            self._find()
+
+    def _find(self) -> None:
         if self._total > _REMEMBERED:
             self._counts = [count / 2 for count in self._counts]
             self._total /= 2
-        within = bisect_left(list(accumulate(self._counts)), SHARE * self._total)
-        self.tokens = _BOUNDS[min(within, len(_BOUNDS) - 1)]
+        below = [0.0, *accumulate(self._counts)]
+        self._within = bisect_left(below, SHARE * self._total) - 1
+        self._below = below[self._within]
+        self.tokens = _BOUNDS[min(self._within, len(_BOUNDS) - 1)]
 
 
 class TypicalOutputs:
@@ -85,8 +98,8 @@ class TypicalOutputs:
         typical.learn(usage.completion // call.request.choices)
 
 
-def output_of(call: Call, limits: Limits, typical: int) -> int:
-    """Estimate the output tokens that a call is going to need: what it names as its maximum, else what is typical.
+def output_of(call: Call, limits: Limits, typical: int, prompt: int) -> int:
+    """Estimate the output tokens that a call with this `prompt` needs: what it names as its maximum, else the typical.
 
     Neither is more than the model can do: a number from outside must not outgrow the store's. What is typical never
     asks for more than a whole limit: the account could then never call at all.
@@ -95,10 +108,10 @@ def output_of(call: Call, limits: Limits, typical: int) -> int:
     output = min(request.max_tokens or typical, call.model.max_completion_tokens) * request.choices
     if request.max_tokens is not None:
         return output
-    prompt, prices = prompt_of(call), call.model.prices
     for limit in (limits.tokens_per_minute, limits.tokens_per_day):
         if limit is not None:
             output = min(output, limit - prompt)
+    prices = call.model.prices
     for _, nusd in limits.budgets if prices.completion else ():
         output = min(output, (nusd * _PUSD_PER_NUSD - prices.cost(prompt, 0, 0)) // prices.completion)
     return max(1, output)
@@ -106,7 +119,8 @@ def output_of(call: Call, limits: Limits, typical: int) -> int:
 
 def hold_for(call: Call, limits: Limits, typical: int) -> Hold:
     """Estimate what a call uses: its prompt by size, its output as above."""
-    prompt, output = prompt_of(call), output_of(call, limits, typical)
+    prompt = prompt_of(call)
+    output = output_of(call, limits, typical, prompt)
     return Hold(call.request_id, prompt + output, nano_usd_ceil(call.model.prices.cost(prompt, 0, output)))
 
 

@@ -27,6 +27,8 @@ class Serving:
     def __init__(self, configuration: Configuration, upstreams: Mapping[str, Upstream]) -> None:
         """Prepare what does not depend on a request."""
         self.settings = configuration.settings
+        self.max_body = self.settings.server.max_body
+        self.default_hold = self.settings.limits.default_hold
         self.catalog = configuration.catalog
         self.upstreams = upstreams
         self.targets = {model.id: _targets(model, self.settings.providers) for model in configuration.catalog.models}

@@ -27,6 +27,7 @@ from proxy.wire.upstream_error import UpstreamError
 
 CHAT_PATH: Final = "/chat/completions"
 RESPONSES_PATH: Final = "/responses"
+_TOLD: Final = UsageSource.UPSTREAM
 
 
 class AnswerStream(Protocol):
@@ -165,7 +166,7 @@ class _Chat(Struct, frozen=True):
             plain = read_plain_answer(body, reasoning, completion_from_total=provider.completion_from_total)
         if plain is not None:
             written = write_plain_answer(plain, self.call.model.id)
-            return Answered(written, plain.usage, UsageSource.UPSTREAM, plain.upstream_id, plain.reasoning_field)
+            return Answered(written, plain.usage, _TOLD, plain.upstream_id, plain.reasoning_field)
         return self._carefully(body, reasoning)
 
     def _carefully(self, body: bytes, reasoning: ReasoningPlan) -> Answered:

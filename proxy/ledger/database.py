@@ -38,8 +38,9 @@ FILE: Final = "ledger.sqlite"
 _BUSY_MS: Final = 10_000
 _CONNECT_SECONDS: Final = 5
 _WRITES: Final = "writes"
-_AT_ONCE: Final = 1_000
-"""Rows in one statement: SQLite takes 32,766 values."""
+_AT_ONCE: Final = (256, 32, 4, 1)
+"""Rows in one statement. A driver keeps statements that it has prepared, and to prepare one costs more than to run it:
+so there are few of them, whatever the number of rows."""
 _Cell = tuple[str, int, str, str]
 """What a line of sums is told apart by: account, beginning of the hour or day, key and model."""
 # A database that vanishes without a word is noticed within about 15 s.
@@ -134,7 +135,7 @@ class Ledger:
             with self.writing() as connection:
                 inserted = [by_id[request_id] for request_id in _insert(connection, in_order)]
                 if inserted:
-                    by_hour = _summed(inserted)
+                    by_hour = _by_hour(inserted)
                     connection.execute(self._add_hourly, _lines("hour", by_hour))
                     connection.execute(self._add_daily, _lines("day", _by_day(by_hour)))
                     connection.execute(self._add_account, list(_by_account(inserted)))
@@ -163,13 +164,16 @@ def _insert(connection: Connection, records: Sequence[UsageRecord]) -> Iterator[
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     columns = UsageRecord.__struct_fields__
     one = f"({', '.join([mark] * len(columns))})"
-    for begin in range(0, len(records), _AT_ONCE):
-        part = records[begin : begin + _AT_ONCE]
+    begin = 0
+    for size in _AT_ONCE:
         statement = (
-            f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * len(part))} "  # noqa: S608 - names of ours
+            f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * size)} "  # noqa: S608 - names of ours
             "ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
         )
-        yield from connection.exec_driver_sql(statement, tuple(chain.from_iterable(map(astuple, part)))).scalars()
+        while begin + size <= len(records):
+            values = tuple(chain.from_iterable(map(astuple, records[begin : begin + size])))
+            yield from connection.exec_driver_sql(statement, values).scalars()
+            begin += size
 
 
 def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dialects share no type that knows ON CONFLICT
@@ -180,43 +184,43 @@ def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dial
 
 
 def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
-    sums: dict[str, list[int]] = defaultdict(lambda: [0] * 5)
+    added: dict[str, list[tuple[int, ...]]] = defaultdict(list)
     for record in records:
-        tokens = record.prompt_tokens + record.completion_tokens
-        cell = sums[record.account]
-        for place, amount in enumerate((1, tokens, *split_cost(record.cost_pusd), nano_usd_ceil(record.cost_pusd))):
-            cell[place] += amount
-    for account, cell in sorted(sums.items()):
-        yield dict(zip((column.name for column in usage_account.c), (account, *cell), strict=True))
+        tokens, cost = record.prompt_tokens + record.completion_tokens, record.cost_pusd
+        added[record.account].append((1, tokens, *split_cost(cost), nano_usd_ceil(cost)))
+    for account, amounts in sorted(added.items()):
+        sums = map(sum, zip(*amounts, strict=True))
+        yield dict(zip((column.name for column in usage_account.c), (account, *sums), strict=True))
 
 
-def _summed(records: Sequence[UsageRecord]) -> Mapping[_Cell, list[int]]:
-    """Sum up by account, hour, key and model."""
-    sums: dict[_Cell, list[int]] = defaultdict(lambda: [0] * len(SUMMED))
+def _by_hour(records: Sequence[UsageRecord]) -> Mapping[_Cell, tuple[int, ...]]:
+    estimated = UsageSource.ESTIMATED
+    added: dict[_Cell, list[tuple[int, ...]]] = defaultdict(list)
     for record in records:
-        cell = sums[record.account, beginning(record.started_at, HOUR_MS), record.key_id, record.model]
-        added = (
-            *(1, record.usage_source == UsageSource.ESTIMATED, record.prompt_tokens, record.cached_tokens),
+        amounts = (
+            *(1, record.usage_source == estimated, record.prompt_tokens, record.cached_tokens),
             *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
             nano_usd_ceil(record.cost_pusd),
         )
-        for place, amount in enumerate(added):
-            cell[place] += amount
-    return sums
+        added[record.account, beginning(record.started_at, HOUR_MS), record.key_id, record.model].append(amounts)
+    return _added_up(added)
 
 
-def _by_day(by_hour: Mapping[_Cell, list[int]]) -> Mapping[_Cell, list[int]]:
-    sums: dict[_Cell, list[int]] = {}
-    for (account, hour, key_id, model), cell in by_hour.items():
-        day = account, beginning(hour, DAY_MS), key_id, model
-        sums[day] = [one + other for one, other in zip(sums[day], cell, strict=True)] if day in sums else cell
-    return sums
+def _by_day(by_hour: Mapping[_Cell, tuple[int, ...]]) -> Mapping[_Cell, tuple[int, ...]]:
+    added: dict[_Cell, list[tuple[int, ...]]] = defaultdict(list)
+    for (account, hour, key_id, model), amounts in by_hour.items():
+        added[account, beginning(hour, DAY_MS), key_id, model].append(amounts)
+    return _added_up(added)
 
 
-def _lines(period: str, sums: Mapping[_Cell, list[int]]) -> list[Mapping[str, object]]:
+def _added_up(added: Mapping[_Cell, list[tuple[int, ...]]]) -> Mapping[_Cell, tuple[int, ...]]:
+    return {cell: tuple(map(sum, zip(*amounts, strict=True))) for cell, amounts in added.items()}
+
+
+def _lines(period: str, sums: Mapping[_Cell, tuple[int, ...]]) -> list[Mapping[str, object]]:
     """Name the values, in the order of the primary key so that two writers cannot deadlock."""
     names = ("account", period, "key_id", "model", *SUMMED)
-    return [dict(zip(names, (*key, *cell), strict=True)) for key, cell in sorted(sums.items())]
+    return [dict(zip(names, (*key, *of_key), strict=True)) for key, of_key in sorted(sums.items())]
 
 
 def _embedded(data_dir: Path) -> Engine:

@@ -13,6 +13,7 @@ from proxy.wire.chat_request import read_chat_request
 from proxy.wire.response_request import ResponseRequest, as_chat, native_stand_in, read_response_request
 
 _JSON: Final = "application/json"
+_CHAT: Final = Endpoint.CHAT
 
 
 class Body(Protocol):
@@ -46,7 +47,7 @@ async def accept(
     body = request.whole_body(max_body)
     if body is None:
         body = await request.body(max_body)
-    response = None if endpoint is Endpoint.CHAT else read_response_request(body)
+    response = None if endpoint is _CHAT else read_response_request(body)
     asked = read_chat_request(body) if response is None else response.shared
     try:
         call = Call(request_id, endpoint, asked, _model(asked.model, identity, catalog), now, response)

@@ -26,6 +26,8 @@ from proxy.wire.headers import ignored_line, request_head
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
 MAX_ATTEMPTS: Final = 3
+_COMPLETE: Final = Ending.COMPLETE
+_REFUSED: Final = Ending.REFUSED
 
 Exchange = Pump | Answer
 
@@ -80,15 +82,13 @@ async def forward(
     with the outcome.
     """
     last: UpstreamError | None = None
-    outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
+    outcome = Outcome(_REFUSED, None, 0, reached=False)
     ignored: tuple[str, ...] = ()
     for target in targets[:MAX_ATTEMPTS]:
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
-        outcome = Outcome(
-            Ending.REFUSED, target, outcome.attempts + 1, reached=False, sent=outcome.sent, asked_at=asked_at
-        )
+        outcome = Outcome(_REFUSED, target, outcome.attempts + 1, reached=False, sent=outcome.sent, asked_at=asked_at)
         all_lines = lines + ignored_line(ignored) if ignored else lines
         attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
         try:
@@ -103,7 +103,7 @@ async def forward(
             if not may_try_next(error):
                 break
         else:
-            if served[0].ending is Ending.COMPLETE:
+            if served[0].ending is _COMPLETE:
                 forwarder.watch.attempt(call, target, None)
             elif served[0].ending is Ending.CLIENT_GONE:
                 forwarder.watch.interrupted(call, target, Ending.CLIENT_GONE)
@@ -224,7 +224,7 @@ class _Attempt(Struct, frozen=True):
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(
-            Ending.COMPLETE,
+            _COMPLETE,
             outcome.target,
             outcome.attempts,
             reached=True,

@@ -189,17 +189,18 @@ class Settler:
             settlement.account, settlement.hold, settlement.tokens, settlement.nusd, settlement.limits,
             maybe=settlement.maybe,
         )  # fmt: skip
-        reply.add_done_callback(lambda done: self._answered(settlement, done))
+        reply.add_done_callback(partial(self._answered, settlement))
 
     def _answered(self, settlement: Settlement, reply: "asyncio.Future[object]") -> None:
         self._sent.pop(settlement.hold.request_id, None)
-        error = None if reply.cancelled() else reply.exception()
-        if reply.cancelled() or error is not None:
+        error = asyncio.CancelledError("the call was cancelled") if reply.cancelled() else reply.exception()
+        if error is not None:
             self._failed.append(settlement)
-            self._trouble(str(error) if error is not None else "the call was cancelled")
+            self._trouble(str(error))
         else:
             self._troubled = False
-            self.send_again()
+            if self._failed:
+                self.send_again()
 
     def _trouble(self, detail: str) -> None:
         if not self._troubled:

@@ -88,6 +88,7 @@ class StoreConnection:
         self._batch: list[Call] = []
         self._wake = asyncio.Event()
         self._lane: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tried = asyncio.Event()
         self._connected = False
         self._up = False
@@ -133,7 +134,8 @@ class StoreConnection:
     def start(self) -> None:
         """Start connecting; calls wait for the first attempt."""
         if self._lane is None:
-            self._lane = asyncio.get_running_loop().create_task(self._run(), name="store connection")
+            self._loop = asyncio.get_running_loop()
+            self._lane = self._loop.create_task(self._run(), name="store connection")
 
     async def close(self) -> None:
         """Close the connection; calls that wait fail with StoreUnavailable, and so do later ones."""
@@ -149,7 +151,8 @@ class StoreConnection:
         The future fails with StoreUnavailable when the store is away, too slow, or answers with an error; the server's
         error is then the cause. An `urgent` call fails after `patience`.
         """
-        return self._ask(Call(name or str(words[0]), pack(words), asyncio.get_running_loop().create_future()), urgent)
+        loop = asyncio.get_running_loop()
+        return self._ask(Call(name or str(words[0]), pack(words), loop.create_future()), loop, urgent)
 
     def script(
         self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, echo: str = "", urgent: bool = False
@@ -171,19 +174,21 @@ class StoreConnection:
         urgent: bool = False,
     ) -> asyncio.Future[Any]:
         """Run a script as `script` does, in an EVALSHA that is packed already."""
-        reply = asyncio.get_running_loop().create_future()
-        return self._ask(Call(script.name, packed, reply, script, echo.encode() or None), urgent)
+        loop = self._loop or asyncio.get_running_loop()  # which asks the system each time whether it was forked
+        call = Call(script.name, packed, loop.create_future(), script, echo.encode() or None)
+        return self._ask(call, loop, urgent)
 
     def put(self, *calls: Call) -> None:
         """Queue calls one directly after the other; while the store is away they fail, but not before a first attempt
         to connect has.
         """
-        if self._lane is None or (self._tried.is_set() and not self._connected):
+        if not self._connected and (self._lane is None or self._tried.is_set()):
             for call in calls:
                 fail(call, self._detail, None, ran=False)
             return
+        if not self._queue:
+            self._wake.set()
         self._queue.extend(calls)
-        self._wake.set()
 
     def distrust(self, detail: str) -> StoreUnavailable:
         """Drop the connection because a reply belonged to another call; returns what the caller is to raise."""
@@ -191,12 +196,11 @@ class StoreConnection:
         self._wake.set()
         return StoreUnavailable(detail)
 
-    def _ask(self, call: Call, urgent: bool) -> asyncio.Future[Any]:  # noqa: FBT001 - the hot path of two others
+    def _ask(self, call: Call, loop: asyncio.AbstractEventLoop, urgent: bool) -> asyncio.Future[Any]:  # noqa: FBT001 - the hot path of two others
         if urgent and self._patience is not None:
             if self._breaker.is_open:
                 fail(call, self._detail, None, ran=False)
                 return call.reply
-            loop = asyncio.get_running_loop()
             call.due = loop.time() + self._patience
             if self._due_timer is None:
                 self._due_timer = loop.call_later(TICK, self._fail_overdue)
@@ -283,7 +287,8 @@ class StoreConnection:
 
     def _take(self, call: Call, answer: Any) -> None:  # noqa: ANN401 - a reply
         """Hand out a reply that can be believed, and deal with an error that came in place of one."""
-        self._check_trust()
+        if self._distrust is not None:
+            self._check_trust()
         if isinstance(answer, RedisError):
             self._refused(call, answer)
         elif call.echo is not None and (type(answer) is not list or answer[0] != call.echo):

@@ -15,6 +15,8 @@ Word = bytes | str | int
 
 _BY_DIGEST: Final = "\r\n$7\r\nEVALSHA\r\n$40\r\n"
 _BY_TEXT: Final = "\r\n$4\r\nEVAL\r\n"
+_HEADS: Final = tuple(f"\r\n${size}\r\n" for size in range(128))
+"""What stands before a word of so many characters."""
 
 
 class Command:
@@ -27,12 +29,16 @@ class Command:
 
     def __init__(self, before: Sequence[str | int], count: int, after: Sequence[str | int] = ()) -> None:
         """Begin with `before`, leave room for `count` words, and end with `after`."""
-        self._before = f"*{len(before) + count + len(after)}\r\n{_bulks(map(str, before))}"
-        self._after = _bulks(map(str, after))
+        self._before = f"*{len(before) + count + len(after)}{_bulks(map(str, before))}"
+        self._after = f"{_bulks(map(str, after))}\r\n"
 
     def packed(self, words: Sequence[str]) -> bytes:
         """Write the command with these words, exactly as many as there is room for."""
-        return f"{self._before}{_bulks(words)}{self._after}".encode("ascii")
+        try:
+            packed = "".join([_HEADS[len(word)] + word for word in words])
+        except IndexError:
+            packed = _bulks(words)
+        return f"{self._before}{packed}{self._after}".encode("ascii")
 
 
 def pack(words: Sequence[Word]) -> bytes:
@@ -49,4 +55,4 @@ def with_text(packed: bytes, script: Script) -> bytes:
 
 
 def _bulks(words: Iterable[str]) -> str:
-    return "".join([f"${len(word)}\r\n{word}\r\n" for word in words])
+    return "".join([f"\r\n${len(word)}\r\n{word}" for word in words])

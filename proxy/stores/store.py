@@ -6,8 +6,9 @@ it refuses, is in the files beside this one.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from proxy.errors import StoreUnavailable
 from proxy.store_url import Node
@@ -15,8 +16,7 @@ from proxy.stores.packing import Word
 from proxy.stores.scripts import Script
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct, eq=False):
     """One call on its way: its name for the metric, its bytes, and who waits for the reply.
 
     `again` is the script that its bytes name by a digest; `echo` is what the reply has to begin with; `due` is when

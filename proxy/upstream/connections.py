@@ -225,11 +225,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _deliver(self) -> None:
         """Pass on what one read brought: head, body, end, in this order; the receiver may abort in between."""
-        if self._informational > MAX_INFORMATIONAL or (not self._head_done and self._head_bytes > MAX_HEAD):
-            self._unreadable = True
-        if self._head_done and not self._head_told and self._receiver is not None:
-            self._head_told = True
-            self._receiver.head(self._status, self._headers)
+        if not self._head_told:
+            if self._informational > MAX_INFORMATIONAL or (not self._head_done and self._head_bytes > MAX_HEAD):
+                self._unreadable = True
+            if self._head_done and self._receiver is not None:
+                self._head_told = True
+                self._receiver.head(self._status, self._headers)
         pieces = self._pieces
         if self._complete:
             del pieces[self._pieces_of_answer :]
@@ -247,15 +248,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish(self._receiver)
 
     def _finish(self, receiver: Receiver) -> None:
-        keep = self._keeps_alive and not (self._poisoned or self._unreadable or self.closed)
-        self._receiver = None
-        if keep:
+        transport, self._receiver = self._transport, None
+        if (
+            self._keeps_alive
+            and not (self._poisoned or self._unreadable)
+            and transport is not None
+            and not transport.is_closing()
+        ):
             self._reset()
             self.used = True
             self.idle_since = self._clock()
             self._on_idle(self)
-        elif self._transport is not None:
-            self._transport.close()
+        elif transport is not None:
+            transport.close()
         receiver.complete()
 
     def _reset(self) -> None:

@@ -106,7 +106,7 @@ def read_plain_answer(body: bytes, plan: ReasoningPlan, *, completion_from_total
         or not created.isdigit()
         or created == b"0"
         or len(created) > _MOST_DIGITS
-        or b'"usage"' in bytes(choices)
+        or bytes(choices).find(b'"usage"') >= 0
     ):
         return None
     usage = read_usage(answer.usage, completion_from_total=completion_from_total)

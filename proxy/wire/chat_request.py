@@ -130,20 +130,18 @@ class ChatRequest(Struct, frozen=True):
     disguise: Disguise | None = None
     reasoning_split: bool | None = None
     """Whether the client wants reasoning apart from the answer; None: it does not say."""
+    text_sizes: tuple[int, ...] = ()
+    """The bytes of text in each message; images count nothing."""
 
     @property
     def prompt_bytes(self) -> int:
         """The size of what the model will read, as JSON: an upper bound that costs nothing, for the hold."""
         tools = self.fields.get("tools")
-        return len(bytes(self.fields["messages"])) + (0 if tools is None else len(bytes(tools)))
+        return len(self.fields["messages"]) + (0 if tools is None else len(tools))
 
     def estimate_prompt(self, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
-        """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON.
-
-        Images count nothing.
-        """
-        messages = _messages.decode(self.fields["messages"])
-        total = sum(4 + tokens_of(_text_bytes(message), bytes_per_token) for message in messages)
+        """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON."""
+        total = sum([4 + tokens_of(size, bytes_per_token) for size in self.text_sizes])
         tools = self.fields.get("tools")
         if tools is not None and (compact := json.compact(tools)) not in {b"null", b"[]"}:
             total += tokens_of(len(compact), bytes_per_token)
@@ -152,17 +150,15 @@ class ChatRequest(Struct, frozen=True):
 
 def read_chat_request(body: bytes) -> ChatRequest:
     """Check a request body; raises `Refusal` (400, with `param`) for the first thing that is wrong."""
-    body = json.without_bom(body)
     try:
-        fields, checked, disguise = _decode(body)
+        fields, checked, disguise = _decode(json.without_bom(body))
     except Malformed as why:
         message = f"The request body is not a JSON object that can be read: {why}. Send one JSON object in UTF-8."
         raise invalid_request(message, code="invalid_json") from None
     if not checked.model:
         raise _no_model(checked.model)
-    _check_messages(checked.messages)
-    if checked.tools is not None:
-        _check_tools(checked.tools)
+    messages = _check_messages(checked.messages)
+    _check_tools(checked.tools or [])
     metadata = bytes(checked.metadata)
     if metadata != b"null":
         _check_metadata(metadata)
@@ -180,7 +176,13 @@ def read_chat_request(body: bytes) -> ChatRequest:
         ignored=() if DROPPED.isdisjoint(fields) else _said_in_vain(fields),
         disguise=disguise,
         reasoning_split=checked.reasoning_split,
+        text_sizes=tuple(map(_text_bytes, messages)),
     )
+
+
+def text_sizes(messages: Raw) -> tuple[int, ...]:
+    """Return the bytes of text in each message of a list that was written here."""
+    return tuple(map(_text_bytes, _messages.decode(messages)))
 
 
 def dialect_of(provider: Provider) -> Dialect:
@@ -228,7 +230,8 @@ def upstream_body(
 def thinking_is_off(request: ChatRequest, dialect: Dialect) -> bool:
     """Tell whether what a target is sent asks its model not to think: the client's fields and the operator's."""
     fields = request.fields
-    sent = {name: fields[name] for name in (SWITCHES & fields.keys()) - dialect.dropped}
+    names = () if SWITCHES.isdisjoint(fields) else (SWITCHES & fields.keys()) - dialect.dropped
+    sent = {name: fields[name] for name in names}
     return turns_thinking_off(sent | dialect.extra)
 
 
@@ -263,11 +266,10 @@ def _said_in_vain(fields: RawObject) -> tuple[str, ...]:
 def _no_model(model: str | None) -> Refusal:
     if model is None:
         return invalid_request("`model` is required.", param="model", code="missing_parameter")
-    message = "`model` must be a non-empty string: the id of a model from GET /v1/models."
-    return invalid_request(message, param="model")
+    return invalid_request("`model` must be a non-empty string: the id of a model from GET /v1/models.", param="model")
 
 
-def _check_messages(messages: list[_Message] | None) -> None:
+def _check_messages(messages: list[_Message] | None) -> list[_Message]:
     if messages is None:
         raise invalid_request("`messages` is required.", param="messages", code="missing_parameter")
     if not messages:
@@ -286,6 +288,7 @@ def _check_messages(messages: list[_Message] | None) -> None:
             param = f"messages[{index}].tool_call_id"
             message_text = f"`{param}` must name the tool call that is answered."
             raise invalid_request(message_text, param=param, code="missing_parameter")
+    return messages
 
 
 def _check_content(message: _Message, param: str) -> None:
@@ -380,18 +383,18 @@ def _developer_to_system(messages: bytes) -> Raw:
 
 
 def _text_bytes(message: _Message) -> int:
-    calls = sum(len(call.function.name.encode()) + _size(call.function.arguments) for call in message.tool_calls or ())
-    if bytes(message.content).startswith(b"["):
-        parts = _parts.decode(message.content)
-        return calls + sum(_size(part.text) for part in parts if part.type == "text")
-    return calls + _size(message.content)
+    if bytes(message.content)[:1] == b"[":
+        size = sum(_size(part.text) for part in _parts.decode(message.content) if part.type == "text")
+    else:
+        size = _size(message.content)
+    for call in message.tool_calls or ():
+        size += len(call.function.name.encode()) + _size(call.function.arguments)
+    return size
 
 
 def _size(text: Raw) -> int:
     raw = bytes(text)
-    if raw.startswith(b'"') and b"\\" not in raw:  # without an escape, JSON is the text itself between two quotes
+    if raw[:1] == b'"' and raw.find(b"\\") < 0:  # without an escape, JSON is the text itself between two quotes
         return len(raw) - 2
     decoded = json.text_of(text)
-    if decoded is None:
-        return 0
-    return len(decoded) if decoded.isascii() else len(decoded.encode())
+    return 0 if decoded is None else len(decoded.encode())

@@ -57,12 +57,12 @@ def request_head(path: str, authority: str, lines: bytes, length: int, *, stream
 
 def rate_limit_lines(remaining: Remaining) -> bytes:
     """Write the `x-ratelimit-…` lines of the per-minute limits that the account has."""
-    lines = b""
+    lines = ""
     if remaining.requests_limit is not None:
         lines = _rate_lines("requests", remaining.requests_limit, remaining.requests, remaining.requests_reset_ms)
     if remaining.tokens_limit is not None:
         lines += _rate_lines("tokens", remaining.tokens_limit, remaining.tokens, remaining.tokens_reset_ms)
-    return lines
+    return lines.encode()
 
 
 def fault_lines(fault: Fault) -> bytes:
@@ -95,8 +95,8 @@ def go_duration(milliseconds: int) -> str:
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds
 
 
-def _rate_lines(what: str, limit: int, left: int, reset_ms: int) -> bytes:
+def _rate_lines(what: str, limit: int, left: int, reset_ms: int) -> str:
     return (
         f"x-ratelimit-limit-{what}: {limit}\r\nx-ratelimit-remaining-{what}: {left}\r\n"
         f"x-ratelimit-reset-{what}: {go_duration(reset_ms)}\r\n"
-    ).encode()
+    )

@@ -15,6 +15,8 @@ from proxy.wire.chat_text import is_text, says
 from proxy.wire.json import RawObject
 from proxy.wire.reasoning import DETAILS, FIELDS
 
+_PASS: Final = ReasoningHistory.PASS
+_PLACEHOLDER: Final = ReasoningHistory.PLACEHOLDER
 _NEEDLE: Final = b'"reasoning'
 _CALLS: Final = b'"tool_calls"'
 _EMPTY: Final = Raw(b'""')
@@ -26,8 +28,8 @@ def send_back(messages: bytes, history: ReasoningHistory, field: str) -> bytes:
     """Return a request's messages, which the decoder takes, with the assistant's reasoning under `field` alone or
     without it; the same object where nothing has to change.
     """
-    waits = history is ReasoningHistory.PLACEHOLDER
-    if history is ReasoningHistory.PASS or not (_NEEDLE in messages or (waits and _CALLS in messages)):
+    waits = history is _PLACEHOLDER
+    if history is _PASS or (messages.find(_NEEDLE) < 0 and not (waits and _CALLS in messages)):
         return messages
     came = [bytes(message) for message in _lists.decode(messages)]
     sent = [_message(message, history, field) for message in came]

@@ -36,6 +36,10 @@ class ReasoningMode(StrEnum):
     RAW = "raw"
 
 
+_RAW: Final = ReasoningMode.RAW
+_PREFILLED: Final = ReasoningStyle.PREFILLED
+
+
 class ReasoningPlan(Struct, frozen=True):
     """What is done with the reasoning of one answer; the tags are those of the provider's profile."""
 
@@ -47,7 +51,7 @@ class ReasoningPlan(Struct, frozen=True):
     @property
     def touches(self) -> bool:
         """False if texts and fields leave as they came."""
-        return self.mode is not ReasoningMode.RAW
+        return self.mode is not _RAW
 
     @property
     def reads_tags(self) -> bool:
@@ -74,11 +78,11 @@ def reasoning_plan(wanted: bool | None, *, reasons: bool, provider: Provider, th
     the whole answer into reasoning.
     """
     if wanted is None:
-        mode = ReasoningMode.SPLIT if reasons else ReasoningMode.RAW
+        mode = ReasoningMode.SPLIT if reasons else _RAW
     else:
         mode = ReasoningMode.SPLIT if wanted else ReasoningMode.INLINE
     style = provider.reasoning_style
-    if style is ReasoningStyle.PREFILLED and thinking_off:
+    if style is _PREFILLED and thinking_off:
         style = ReasoningStyle.TAGS
     opening, closing = provider.reasoning_tags
     return ReasoningPlan(mode, style, opening, closing)

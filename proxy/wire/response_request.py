@@ -12,7 +12,7 @@ from msgspec import Meta, Raw, Struct
 
 from proxy.errors import Refusal, invalid_request
 from proxy.wire import json
-from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request
+from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request, text_sizes
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.json_path import given, list_at, object_at
 from proxy.wire.response_echo import ResponseEcho
@@ -146,10 +146,11 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
     for role, name in (("system", "instructions"), ("user", "input")):
         if (value := given(fields, name)) is not None:
             conversation.measure(role, value, name)
-    prompt = {"messages": Raw(json.encode(conversation.messages()))}
+    messages = Raw(json.encode(conversation.messages()))
+    prompt = {"messages": messages}
     if "tools" in fields:
         prompt["tools"] = fields["tools"]
-    return msgspec.structs.replace(request.shared, fields=prompt)
+    return msgspec.structs.replace(request.shared, fields=prompt, text_sizes=text_sizes(messages))
 
 
 def _read_shared(fields: RawObject) -> ChatRequest:

@@ -107,8 +107,8 @@ def _begin_no_call(events: bytes) -> bool:
         return True
     return (
         events.count(b"\n\n") == 1
-        and b'"name"' not in events
-        and b'"type"' not in events
+        and events.find(b'"name"') < 0
+        and events.find(b'"type"') < 0
         and events.count(b'"tool_calls":[{"index":') == 1
         and events.count(b'"arguments":"') == 1
         and events.count(b'"function":{') == 1

@@ -110,6 +110,13 @@ def test_two_that_insert_the_same_rows_at_the_same_time_insert_each_once(ledger_
     ledger.close()
 
 
+@pytest.mark.parametrize("count", [1, 3, 37, 293])
+def test_any_number_of_rows_goes_in_whole(ledger: Ledger, count: int) -> None:
+    rows = [row(number) for number in range(count)]
+    assert sorted(one.request_id for one in ledger.insert(rows)) == sorted(one.request_id for one in rows)
+    assert len(rows_in(ledger)) == count
+
+
 def test_a_row_that_the_database_cannot_hold_is_refused_with_its_whole_batch(ledger: Ledger) -> None:
     with pytest.raises(RowsRefused):
         ledger.insert([row(1), row(2, cost_pusd=2**63)])

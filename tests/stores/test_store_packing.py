@@ -20,6 +20,11 @@ def test_a_command_with_its_words_filled_in_is_what_the_server_reads(before, mid
     assert packed == (hiredis.pack_command(whole) if whole else b"*0\r\n")
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 5000])
+def test_a_word_may_have_any_length(size: int):
+    assert Command(["X"], 2, ["z"]).packed(["a" * size, "b"]) == hiredis.pack_command(("X", "a" * size, "b", "z"))
+
+
 def test_a_word_of_an_enumeration_is_its_value():
     assert Command(["X", Period.DAY], 0).packed([]) == pack(["X", Period.DAY]) == hiredis.pack_command(("X", "day"))
 
