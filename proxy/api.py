@@ -29,7 +29,7 @@ from proxy.refuse import (
 )
 from proxy.report import Report
 from proxy.serving import Serving
-from proxy.wire.headers import answer_head, http_date, new_request_id
+from proxy.wire.headers import answer_head, fault_lines, http_date, new_request_id
 from proxy.wire.refusal import error_body
 
 COMPLETIONS: Final = {"/v1/chat/completions": Endpoint.CHAT, "/v1/responses": Endpoint.RESPONSES}
@@ -110,7 +110,7 @@ class Api:
                 reason=fault.reason,
             )
         )
-        return answer_head(fault.status, len(body), common_lines + b"Connection: close\r\n") + body
+        return answer_head(fault.status, len(body), common_lines + fault_lines(fault) + b"Connection: close\r\n") + body
 
     async def _dispatch(self, client: ClientRequest, request_id: str, arrived: float) -> None:
         path = client.path

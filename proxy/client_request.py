@@ -17,13 +17,13 @@ from proxy.errors import ErrorType, Fault, Refusal, invalid_request
 from proxy.wire.headers import answer_head, stream_head
 from proxy.wire.request_head import Head
 
-BODY_SECONDS: Final = 30.0
-"""How long a client has for its body, and a second more for every `BODY_RATE` bytes that have come."""
 BODY_RATE: Final = 4 * 1024
+"""A client has a second more for every so many bytes of its body that have come."""
 _CODINGS: Final = frozenset(
     {"identity", "gzip", "deflate"} | ({"br"} if HAS_BROTLI else set()) | ({"zstd"} if HAS_ZSTD else set())
 )
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_KEEP_ALIVE: Final = b": keep-alive\n\n"
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 
 Flow = tuple[Callable[[], None], Callable[[], None]]
@@ -39,6 +39,10 @@ class Line(Protocol):
     def writing_paused(self) -> bool:
         """Tell whether the client does not keep up."""
 
+    @property
+    def body_seconds(self) -> float:
+        """How long a client has for its body."""
+
 
 class ClientRequest:
     """One request of one client, and the way back to it. Writing to a client that has gone is silently nothing."""
@@ -48,6 +52,7 @@ class ClientRequest:
         "_chunks",
         "_common",
         "_line",
+        "_open",
         "_stream_lines",
         "_transport",
         "answered",
@@ -66,6 +71,8 @@ class ClientRequest:
         self._common = b""
         self._stream_lines = b""
         self._chunks = head.chunks
+        self._open = False
+        """A stream has begun and not ended."""
         self.head = head
         self.content = content
         self.keep_alive = head.chunks and not head.last
@@ -80,7 +87,7 @@ class ClientRequest:
 
     @property
     def path(self) -> str:
-        """The target without its query, still percent-encoded, also where the client named the host before it."""
+        """The target without its query, still percent-encoded."""
         return self.head.path
 
     @property
@@ -124,17 +131,17 @@ class ClientRequest:
             if len(data) > limit:
                 raise _too_large(limit)
             return data
-        if (self.header("expect") or "").lower() == "100-continue":
+        if self._chunks and self.header("expect") is not None:  # nothing else than 100-continue passed
             self._write(_CONTINUE)
         return await self._read(content, limit)
 
     async def _read(self, content: StreamReader, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        begun = asyncio.get_running_loop().time()
+        deadline = asyncio.get_running_loop().time() + self._line.body_seconds
         try:
             while not content.at_eof():
-                async with asyncio.timeout_at(begun + BODY_SECONDS + size / BODY_RATE):
+                async with asyncio.timeout_at(deadline + size / BODY_RATE):
                     part = await content.readany()
                 size += len(part)
                 if size > limit:
@@ -175,6 +182,7 @@ class ClientRequest:
     def start(self) -> None:
         """Send the head of a stream."""
         self.answered = 200
+        self._open = True
         self._write(stream_head(self._lines(self._stream_lines), chunked=self._chunks))
 
     def write(self, piece: bytes) -> None:
@@ -193,6 +201,7 @@ class ClientRequest:
             self.write(last)
         if self._chunks:
             self._write(_LAST_CHUNK)
+        self._open = False
         self._line.flow = None
 
     def on_flow(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
@@ -200,6 +209,16 @@ class ClientRequest:
         self._line.flow = (pause, resume)
         if self._line.writing_paused:
             pause()
+
+    def probe(self) -> bool:
+        """Write what changes nothing, so that the system of a client that has gone says so; False if nothing can be."""
+        if self._open:
+            self.write(_KEEP_ALIVE)
+        elif self.answered is None and self._chunks:
+            self._write(_CONTINUE)
+        else:
+            return self.answered is not None
+        return True
 
     def drop(self) -> None:
         """Close the connection at once; what was not read yet is lost."""

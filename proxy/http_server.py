@@ -1,35 +1,45 @@
 """The client's half of the wire: connections, the requests in their bytes, and what becomes of a connection after each.
 
-aiohttp's parser finds the requests; here is who is served when, and for how long a connection is kept. What a request
-offers to the story is in `client_request.py`; no route and no rule about what is asked lives here.
+What is HTTP is decided by `wire/request_gate.py`, and aiohttp's parser reads the bodies. Here is who is served when,
+and for how long a connection is kept. What a request offers to the story is in `client_request.py`; no route and no
+rule about what is asked lives here.
 """
 
 import asyncio
+import socket
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final, cast
 
 from aiohttp import StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, RawRequestMessage
-from aiohttp.http_exceptions import BadStatusLine, HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web import RequestPayloadError
 
 from proxy.client_request import ClientRequest, Flow
-from proxy.wire.request_head import Head, HeadForm, form_of, is_bare, path_of
+from proxy.errors import ErrorType, Fault, Refusal
+from proxy.settings import Server
+from proxy.wire.head_rules import MAX_FIELDS, MAX_HEAD, refusal
+from proxy.wire.request_gate import RequestGate
+from proxy.wire.request_head import Head, HeadForm, form_of, read_head
 
-WRITE_HIGH_WATER: Final = 64 * 1024
+WRITE_HIGH_WATER: Final = 32 * 1024
 """How much of a stream waits for a slow client before its provider is read no further."""
+UNSENT: Final = 128 * 1024
+"""How much of an answer the system may keep beyond what is on its way."""
 READ_BUFFER: Final = 64 * 1024
-KEEP_ALIVE_SECONDS: Final = 75.0
-"""How long a connection may wait for a whole head."""
 SWEEP_SECONDS: Final = 1.0
 LINGER_SECONDS: Final = 1.0
+"""How long a client that still sends has to read its answer before the connection ends."""
+PROBE_SECONDS: Final = 0.002
+"""How soon it is looked whether a client that sends nothing more has gone altogether; then ever more rarely."""
+MOST_PROBE_SECONDS: Final = 1.0
+MOST_REFUSED: Final = 256
+"""Connections beyond the most that are told so at a time; any more are closed without a word."""
 MOST_WAITING: Final = 32
 """Requests that a client may send in advance before no more of them is read."""
-_VERSIONS: Final = frozenset({(1, 0), (1, 1)})
-_UNKNOWN: Final = -1
 
 Handler = Callable[[ClientRequest], Coroutine[None, None, None]]
 OnMalformed = Callable[[BaseException | None], bytes]
@@ -43,15 +53,21 @@ class Connection(BaseProtocol):
     """
 
     __slots__ = (
+        "_client",
         "_content",
-        "_due",
         "_form",
+        "_gate",
+        "_half_closed",
         "_head",
-        "_idle_since",
         "_over",
+        "_phase",
         "_server",
+        "_since",
+        "_unsent",
+        "_unsent_since",
         "_waiting",
         "flow",
+        "served",
         "task",
     )
 
@@ -59,14 +75,20 @@ class Connection(BaseProtocol):
         """Serve one connection of `server`."""
         super().__init__(loop)
         self._server = server
-        self._waiting: deque[ClientRequest | HttpProcessingError] = deque()
-        self._due = 0
-        """How many bytes the parser needs to the end of a request; `_UNKNOWN` where only the parser knows."""
+        self._waiting: deque[ClientRequest | Exception] = deque()
+        self._gate = RequestGate()
+        self._client: ClientRequest | None = None
         self._form: HeadForm | None = None
         self._head: Head | None = None
         self._content: StreamReader | None = None
         self._over = False
-        self._idle_since: float | None = None
+        self._half_closed = False
+        self._phase: tuple[int, bool] | None = None
+        """What was waited for when it was last looked: how many requests had come, and whether a head had begun."""
+        self._since = 0.0
+        self._unsent = 0
+        self._unsent_since = 0.0
+        self.served = 0
         self.task: asyncio.Task[None] | None = None
         """The request that is being served."""
         self.flow: Flow | None = None
@@ -78,7 +100,11 @@ class Connection(BaseProtocol):
         super().connection_made(transport)
         tcp_keepalive(cast("asyncio.Transport", transport))
         cast("asyncio.Transport", transport).set_write_buffer_limits(high=WRITE_HIGH_WATER)
-        self._server.opened(self)
+        excess = self._server.opened(self)
+        if excess > MOST_REFUSED:
+            cast("asyncio.Transport", transport).abort()
+        elif excess > 0:
+            self._broken(_too_many())
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the handler of a client that has gone, at once."""
@@ -92,22 +118,30 @@ class Connection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         """Find the requests in what came, and serve them; empty `data` means that what was held may be parsed now."""
         if self._over:
+            if data:
+                self._pause_transport_reading()  # the answer has been written, and nothing more is wanted
             return
         form, transport = self._form, self.transport
-        if form is not None and self._due == 0 and data and transport is not None:
+        if form is not None and data and transport is not None and self._gate.between and not self._buffer_paused:
             measured = form.measure(data)
             if measured is not None and len(data) == measured[0] + measured[1]:
                 assert self._head is not None  # noqa: S101 - it came with the form
                 client = ClientRequest(self, transport, self._head, data[measured[0] :], None)
-                if self.task is None:
+                if self.task is None and not self._paused:
                     self._begin(client)
                 else:
                     self._wait(client)
                 return
         self._parse(data)
 
-    def eof_received(self) -> None:
-        """Close when the client closes."""
+    def eof_received(self) -> bool:
+        """Serve a client that sends no more if what it sent is whole; close if it asks for nothing."""
+        client = self._client
+        if self._over or client is None or not (self._gate.between and client.probe()):
+            return False
+        self._half_closed = True
+        self._loop.call_later(PROBE_SECONDS, self._look_for_client, PROBE_SECONDS)
+        return True
 
     def pause_writing(self) -> None:
         """Pass back-pressure on to the provider."""
@@ -120,17 +154,30 @@ class Connection(BaseProtocol):
         super().resume_writing()
         if self.flow is not None:
             self.flow[1]()
+        if self._waiting and self._is_free():
+            self._next()
 
     # the end of a connection
 
     def sweep(self, now: float) -> None:
-        """Close a connection on which no request has come for too long."""
-        if self.task is not None:
-            self._idle_since = None
-        elif self._idle_since is None:
-            self._idle_since = now
-        elif now - self._idle_since >= KEEP_ALIVE_SECONDS:
-            self.close()
+        """Close a connection on which nothing has happened for too long."""
+        transport, settings = self.transport, self._server.settings
+        if transport is None:
+            return
+        unsent = transport.get_write_buffer_size()
+        if not unsent or unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        elif now - self._unsent_since >= settings.stall_timeout:
+            transport.abort()
+            return
+        phase = None if self.task is not None else (self.served, self._gate.in_head)
+        if phase != self._phase:
+            self._phase, self._since = phase, now
+        elif phase is not None and not self._over:
+            if phase[1] and now - self._since >= settings.header_timeout:
+                self._broken(_late_head())
+            elif now - self._since >= settings.idle_timeout:
+                self.close()
 
     def close(self) -> None:
         """Read nothing more, and end the connection when what was written has gone out."""
@@ -138,14 +185,48 @@ class Connection(BaseProtocol):
         if self.transport is not None:
             self.transport.close()
 
+    def _part(self) -> None:
+        """End the connection of a client that may be sending: it has a moment to read the answer."""
+        self._over = True
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write_eof()
+            self._loop.call_later(LINGER_SECONDS, self.close)
+
+    def _look_for_client(self, waited: float) -> None:
+        """Give up a client whose system said that nobody is there any more."""
+        if self.transport is None or self.transport.is_closing():
+            return
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            wait = min(2 * waited, MOST_PROBE_SECONDS)
+            self._loop.call_later(wait, self._look_for_client, wait)
+
+    @property
+    def body_seconds(self) -> float:
+        """How long a client has for its body."""
+        return self._server.settings.body_timeout
+
     # requests
 
     def _parse(self, data: bytes) -> None:
+        refused: Exception | None = None
+        if data:
+            data, refused = self._gate.admit(data)
+            if not data and refused is None:
+                return
         if self._parser is None:
             self._parser = HttpRequestParser(
-                self, self._loop, READ_BUFFER, payload_exception=RequestPayloadError, max_msg_queue_size=MOST_WAITING
+                self,
+                self._loop,
+                READ_BUFFER,
+                max_line_size=MAX_HEAD,
+                max_field_size=MAX_HEAD,
+                max_headers=MAX_FIELDS + 1,
+                payload_exception=RequestPayloadError,
+                max_msg_queue_size=MOST_WAITING,
             )
-        began = self._due == 0
+        messages: Sequence[tuple[RawRequestMessage, StreamReader]] = ()
         try:
             messages, switches, rest = self._parser.feed_data(data)
             while switches:  # the client offers another protocol, which nobody has to take (RFC 9110, 7.8)
@@ -153,45 +234,42 @@ class Connection(BaseProtocol):
                 more, switches, rest = self._parser.feed_data(rest)
                 messages = [*messages, *more]
         except HttpProcessingError as error:
-            self._broken(error)
-            return
-        if data:
-            self._count(data, messages[0][0] if began and len(messages) == 1 else None)
+            refused = error
         for message, content in messages:
-            if message.version not in _VERSIONS:
-                self._broken(BadStatusLine("another version of HTTP"))
-                return
             self._content = content
             assert self.transport is not None  # noqa: S101 - it is set as long as anything comes
-            self._wait(ClientRequest(self, self.transport, _head_of(message), None, content))
-        if self._waiting and self.task is None:
+            head = self._read_head(message)
+            self._wait(ClientRequest(self, self.transport, head, None, content))
+        if refused is not None:
+            self._broken(refused)
+        elif self._waiting and self._is_free():
             self._next()
 
-    def _count(self, data: bytes, message: RawRequestMessage | None) -> None:
-        """Keep in mind how much the parser still needs, and the form of a head whose like can do without it."""
-        if self._due > 0:
-            self._due = self._due - len(data) if len(data) <= self._due else _UNKNOWN
-            return
-        form = None
-        if message is not None and not (message.chunked or message.upgrade or message.compression):
-            form = form_of(data)
-        measured = None if form is None else form.measure(data)
-        if message is not None and measured is not None and len(data) <= sum(measured):
-            self._due = sum(measured) - len(data)
-            head = _head_of(message)
-            if "expect" not in head.headers:
+    def _read_head(self, message: RawRequestMessage) -> Head:
+        """Read the head of a message, and keep its form if its like can do without the parser."""
+        lines = self._gate.heads.popleft()
+        head = read_head(lines)
+        if not (message.chunked or message.upgrade or message.compression or "expect" in head.headers):
+            form = form_of(lines)
+            if form is not None:
                 self._form, self._head = form, head
-        elif message is None or not is_bare(data):
-            self._due = _UNKNOWN
+        return head
 
-    def _broken(self, error: HttpProcessingError) -> None:
+    def _broken(self, error: Exception) -> None:
         """Nothing that can be read will come any more: say so after the answers that are owed."""
         self._over = True
-        if self._content is not None and not self._content.is_eof():
+        last = self._waiting[-1] if self._waiting else None
+        if isinstance(last, ClientRequest) and not last.read_up:
+            self._waiting.pop()  # it will never be whole
+        elif self._content is not None and not self._content.is_eof():
             self._content.set_exception(RequestPayloadError("broken framing"))  # its handler may wait for the rest
         self._waiting.append(error)
-        if self.task is None:
+        if self._is_free():
             self._next()
+
+    def _is_free(self) -> bool:
+        """Tell whether a request may be served: no other is, and the client takes its answers."""
+        return self.task is None and not self._paused
 
     def _wait(self, client: ClientRequest) -> None:
         self._waiting.append(client)
@@ -200,6 +278,8 @@ class Connection(BaseProtocol):
 
     def _begin(self, client: ClientRequest) -> None:
         self._server.requests_count += 1
+        self.served += 1
+        self._client = client
         self.task = self._loop.create_task(self._serve(client))
         if client.content is not None and self._parser is not None:
             self._parser.message_consumed()
@@ -218,24 +298,26 @@ class Connection(BaseProtocol):
     async def _serve(self, client: ClientRequest) -> None:
         try:
             await self._server.handler(client)
-            if client.content is not None and not client.read_up:
-                await _linger(client.content)
-                client.keep_alive = False
         except Exception:  # noqa: BLE001 - what it was must not be logged here: it may quote the client's bytes
             client.keep_alive = False
             if client.answered is None:
                 self._answer_malformed(None)
-        self.task = None
-        if not client.keep_alive:
+        self.task = self._client = None
+        if not client.read_up:
+            self._part()
+        elif not client.keep_alive:
             self.close()
         elif self._waiting:
-            self._next()
+            if self._is_free():
+                self._next()
+        elif self._half_closed:
+            self.close()
 
     def _answer_malformed(self, error: BaseException | None) -> None:
         answer = self._server.on_malformed(error)
         if self.transport is not None:
             self.transport.write(answer)
-        self.close()
+        self._part()
 
 
 class GatewayServer:
@@ -243,8 +325,9 @@ class GatewayServer:
     handler.
     """
 
-    def __init__(self, handler: Handler, on_malformed: OnMalformed) -> None:
-        """Serve with `handler`, which answers whatever happens."""
+    def __init__(self, handler: Handler, on_malformed: OnMalformed, settings: Server) -> None:
+        """Serve with `handler`, which answers whatever happens, within the deadlines of `settings`."""
+        self.settings = settings
         self.handler = handler
         self.on_malformed = on_malformed
         self.requests_count = 0
@@ -256,15 +339,22 @@ class GatewayServer:
         """Make the protocol of a new connection."""
         return Connection(self, self._loop)
 
-    def opened(self, connection: Connection) -> None:
-        """Keep the deadlines of a new connection, with one timer for all."""
+    def opened(self, connection: Connection) -> int:
+        """Keep the deadlines of a new connection, with one timer for all; returns how many are too many."""
         self._connections.add(connection)
         if self._timer is None:
             self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep)
+        return len(self._connections) - self.settings.max_connections
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection that has ended."""
         self._connections.discard(connection)
+
+    @staticmethod
+    def prepare(listener: socket.socket) -> None:
+        """Let the system keep no more for a slow client than the network needs; its connections inherit that."""
+        if listener.family in {socket.AF_INET, socket.AF_INET6} and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
 
     async def close_connections(self) -> None:
         """Close every connection; what is still served then has a moment to end by itself."""
@@ -290,20 +380,10 @@ class GatewayServer:
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._connections else None
 
 
-async def _linger(content: StreamReader) -> None:
-    """Take a little of a body that nobody wants, so that its client reads the answer before the connection ends."""
-    try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            while not content.at_eof():
-                await content.readany()
-    except (TimeoutError, RequestPayloadError, HttpProcessingError):
-        pass
+def _late_head() -> Refusal:
+    return refusal(408, "request_timeout", "The request's head did not arrive in time; send it again.")
 
 
-def _head_of(message: RawRequestMessage) -> Head:
-    headers: dict[str, str] = {}
-    for name, value in message.headers.items():
-        headers.setdefault(name.lower(), value)
-    authorizations = tuple(message.headers.getall("Authorization", ()))
-    chunks = message.version >= (1, 1)
-    return Head(message.method, path_of(message.path), headers, authorizations, chunks, message.should_close)
+def _too_many() -> Refusal:
+    message = "Too many connections are open here; try again shortly."
+    return Refusal(Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=1_000, reason="connections"))

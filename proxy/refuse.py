@@ -1,9 +1,9 @@
 """The one place where a refusal becomes an HTTP answer: status, envelope, and the lines that say when to try again."""
 
-from aiohttp.http_exceptions import ContentEncodingError, LineTooLong
+from aiohttp.http_exceptions import ContentEncodingError
 
 from proxy.client_request import ClientRequest
-from proxy.errors import ErrorType, Fault
+from proxy.errors import ErrorType, Fault, Refusal
 from proxy.wire.headers import fault_lines
 from proxy.wire.refusal import error_body
 
@@ -70,9 +70,8 @@ def refuse_bug(client: ClientRequest, request_id: str) -> Fault | None:
 
 def malformed(error: BaseException) -> Fault:
     """Build the answer for bytes that are not an HTTP request; none of them is repeated."""
-    if isinstance(error, LineTooLong):
-        message = "A line of the request's head is too long; send a shorter URL or shorter headers."
-        return Fault(431, ErrorType.INVALID_REQUEST, "request_header_too_large", message)
+    if isinstance(error, Refusal):
+        return error.fault
     if isinstance(error, ContentEncodingError):
         message = "The body is in a coding that cannot be read here; send it as it is or with gzip."
         return Fault(415, ErrorType.INVALID_REQUEST, "unsupported_media_type", message)

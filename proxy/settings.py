@@ -73,6 +73,15 @@ class Server(Section):
     )
     workers: Count = Field(1, description="processes that serve the API; one per core is plenty")
     max_body: Size = Field(20 * 2**20, description="the largest request body, after decompression")
+    max_connections: Count = Field(10_000, description="connections of clients to one process; more are refused")
+    header_timeout: Duration = Field(15.0, description="how long a client may take for the head of a request")
+    body_timeout: Duration = Field(
+        30.0, description="how long it may take for the body, and a second more for every 4 KiB that have come"
+    )
+    idle_timeout: Duration = Field(75.0, description="how long a connection is kept without a request")
+    stall_timeout: Duration = Field(
+        60.0, description="how long a client may take nothing of an answer that waits for it"
+    )
     stop_delay: Duration = Field(
         5.0,
         description="after SIGTERM, how long requests are still accepted while `/readyz` already says 503: "

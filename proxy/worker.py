@@ -131,6 +131,7 @@ class Worker:
             self._loop,
         )
         self._api = Api(serving, self._gateway, report, time.time)
+        self._server = GatewayServer(self._api.handle, self._api.on_malformed, settings.server)
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
         self._grace = ORPHAN_GRACE
@@ -147,12 +148,12 @@ class Worker:
         """Serve until told to stop; returns when everything is settled."""
         with contextlib.suppress(StoreUnavailable):  # it goes on trying, and readiness says so
             await self._store.connect()
-        server = GatewayServer(self._api.handle, self._api.on_malformed)
         work = (self._settler.run(), self._attend(), self._journal.keep(), self._sweep(), self._obey(commands))
         tasks = [self._loop.create_task(one) for one in work]
         for task in tasks:
             task.add_done_callback(self._part_ended)
-        accepting = await self._loop.create_server(server, sock=self._listener, backlog=4096)
+        self._server.prepare(self._listener)
+        accepting = await self._loop.create_server(self._server, sock=self._listener, backlog=4096)
         self._listening = True
         self._tell()
         gc.set_threshold(*GC_THRESHOLDS)
@@ -160,7 +161,7 @@ class Worker:
         gc.freeze()  # what was loaded stays: no collection has to walk it again
         await self._stopping.wait()
         accepting.close()
-        await self._wind_down(server)
+        await self._wind_down()
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -170,7 +171,7 @@ class Worker:
             await self._gateways.leave()
         await self._store.close()
 
-    async def _wind_down(self, server: GatewayServer) -> None:
+    async def _wind_down(self) -> None:
         self._api.closing = True
         await self._pause(LINGER_SECONDS)
         deadline = self._loop.time() + self._grace
@@ -178,7 +179,7 @@ class Worker:
             await self._pause(0.02)
         for exchange in list(self._gateway.exchanges):
             exchange.cut()
-        await server.close_connections()
+        await self._server.close_connections()
         unsettled = await self._gateway.finish(FLUSH_SECONDS)
         if unsettled:
             self._logger.error("stopped with settlements that the store has not taken", settlements=unsettled)
@@ -226,6 +227,7 @@ class Worker:
         providers = configuration.settings.providers
         upstreams = open_upstreams(providers, message.builtin_urls, self._loop, self._api.serving.upstreams)
         self._api.serving = Serving(configuration, upstreams)
+        self._server.settings = configuration.settings.server
         self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
 
     async def _attend(self) -> None:

@@ -11,13 +11,13 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from proxy import client_request, http_server
 from proxy.client_request import ClientRequest
 from proxy.errors import Refusal
 from proxy.http_server import GatewayServer
 from proxy.refuse import malformed
+from proxy.settings import Server
 from waiting import WAIT, until
 
 LIMIT = 1000
@@ -27,14 +27,14 @@ Story = Callable[[ClientRequest], Awaitable[None]]
 class Served:
     """A gateway server with one handler, and what it was told."""
 
-    def __init__(self, story: Story, *, closing: bool = False) -> None:
+    def __init__(self, story: Story, *, closing: bool = False, **settings: object) -> None:
         self.story = story
         self.closing = closing
         self.port = 0
         self.malformed: list[BaseException | None] = []
         self.cancelled = 0
         self.ended = asyncio.Event()
-        self.server = GatewayServer(self._handle, self._on_malformed)
+        self.server = GatewayServer(self._handle, self._on_malformed, Server(**settings))
 
     async def _handle(self, client: ClientRequest) -> None:
         client.add_line(b"x-request-id: req_1\r\n")
@@ -79,8 +79,8 @@ class Line:
 
 
 @contextlib.asynccontextmanager
-async def serving(story: Story, *, closing: bool = False) -> AsyncIterator[Served]:
-    served = Served(story, closing=closing)
+async def serving(story: Story, *, closing: bool = False, **settings: object) -> AsyncIterator[Served]:
+    served = Served(story, closing=closing, **settings)
     listener = await asyncio.get_running_loop().create_server(served.server, "127.0.0.1", 0)
     served.port = listener.sockets[0].getsockname()[1]
     try:
@@ -222,12 +222,10 @@ class TestRequests:
         [
             ("/a/b?c=d", "/a/b"),
             ("/", "/"),
-            ("http://host:1/a/b?c", "/a/b"),
-            ("http://host", "/"),
             ("/a?x=http://h/b", "/a"),
         ],
     )
-    async def test_the_path_is_that_of_the_target_in_either_form(self, target, path):
+    async def test_the_path_is_that_of_the_target(self, target, path):
         async def story(client):
             client.answer(200, client.path.encode())
 
@@ -350,9 +348,8 @@ class TestBodies:
 
     @pytest.mark.parametrize("drips", [False, True], ids=["silent", "dripping"])
     async def test_a_body_that_does_not_come_in_time_is_given_up(self, drips, monkeypatch):
-        monkeypatch.setattr(client_request, "BODY_SECONDS", 0.1)
         monkeypatch.setattr(http_server, "LINGER_SECONDS", 0.1)
-        async with serving(echo) as served, client_of(served) as line:
+        async with serving(echo, body_timeout="100ms") as served, client_of(served) as line:
             line.send(post(b"")[:-5] + b"900\r\n\r\n")
             answer = asyncio.get_running_loop().create_task(line.answer())
             while not answer.done():
@@ -364,9 +361,8 @@ class TestBodies:
             assert b"Connection: close\r\n" in head
 
     async def test_the_more_has_come_the_more_time_there_is(self, monkeypatch):
-        monkeypatch.setattr(client_request, "BODY_SECONDS", 0.05)
         monkeypatch.setattr(client_request, "BODY_RATE", 1)
-        async with serving(echo) as served, client_of(served) as line:
+        async with serving(echo, body_timeout="50ms") as served, client_of(served) as line:
             line.send(post(b"x" * 100)[:-1])
             await until(lambda: served.server.requests_count == 1)
             await asyncio.sleep(0.1)
@@ -413,7 +409,7 @@ class TestMalformed:
             line.send(request_bytes)
             assert (await line.rest()).endswith(b"oops")
             assert len(served.malformed) == 1
-            assert isinstance(served.malformed[0], HttpProcessingError)
+            assert isinstance(served.malformed[0], Refusal)
         assert "secret" not in caplog.text
         assert "secret" not in malformed(served.malformed[0]).message
 
@@ -429,7 +425,7 @@ class TestMalformed:
         async with serving(hello) as served, client_of(served) as line:
             line.send(MALFORMED[what])
             await line.rest()
-            assert isinstance(served.malformed[0], LineTooLong)
+            assert malformed(served.malformed[0]).status in (414, 431)
 
     async def test_a_bug_is_answered_by_us_and_not_logged_with_what_it_holds(self, caplog):
         caplog.set_level(logging.DEBUG)
@@ -639,10 +635,8 @@ class TestRepeatedHeads:
         [
             (post(b"22", "Authorization: other"), b"22 ['other']"),
             (post(b"22"), b"22 []"),
-            (post(b"22", "Authorization: key", "Authorization: other"), b"22 ['key', 'other']"),
             (chunked(b"22", lines="Authorization: key\r\n"), b"22 ['key']"),
             (post(gzip.compress(b"22"), "Authorization: key", "Content-Encoding: gzip"), b"22 ['key']"),
-            (post(b"22", "Authorization: key").replace(b"POST ", b"POST http://h"), b"22 ['key']"),
             (post(b"22", "Authorization: key").replace(b"Length: 2", b"Length: 002"), b"22 ['key']"),
             (post(b"22", "Authorization: key").replace(b"Content-L", b"content-l"), b"22 ['key']"),
         ],
@@ -745,25 +739,23 @@ class TestWaiting:
             go.set()
             assert (await line.answer())[1] == b"first"
             head, body = await line.answer()
-            assert (head[9:12], body) == (b"400", b"invalid_body")
+            assert (head[9:12], body) == (b"400", b"oops")
             assert await line.rest() == b""
 
     @pytest.mark.parametrize("said", [b"", b"POST / HT", GET], ids=["nothing", "half a head", "a request"])
     async def test_a_connection_on_which_nothing_more_comes_is_closed(self, said, monkeypatch):
-        monkeypatch.setattr(http_server, "KEEP_ALIVE_SECONDS", 0.05)
         monkeypatch.setattr(http_server, "SWEEP_SECONDS", 0.02)
-        async with serving(hello) as served, client_of(served) as line:
+        async with serving(hello, idle_timeout="50ms") as served, client_of(served) as line:
             line.send(said)
             assert (await line.rest())[-5:] == (b"hello" if said == GET else b"")
 
     async def test_a_connection_that_is_served_is_not_closed_however_long_that_takes(self, monkeypatch):
-        monkeypatch.setattr(http_server, "KEEP_ALIVE_SECONDS", 0.02)
         monkeypatch.setattr(http_server, "SWEEP_SECONDS", 0.01)
 
         async def story(client):
             await asyncio.sleep(0.2)
             client.answer(200, b"late")
 
-        async with serving(story) as served, client_of(served) as line:
+        async with serving(story, idle_timeout="20ms") as served, client_of(served) as line:
             line.send(GET)
             assert (await line.answer())[1] == b"late"

@@ -13,12 +13,19 @@ import msgspec
 from msgspec import Raw
 
 MAX_DEPTH: Final = 100
+MAX_CONTAINERS: Final = 16_000
+MAX_STRINGS: Final = 64_000
+"""Bounds of what a body may hold, names of fields among the strings: beyond them, reading it would hold up everybody
+else, and take many times its size. Long conversations with many tools have a tenth of it.
+"""
 MAX_SURROGATES: Final = 10_000
 MAX_ESCAPES: Final = 200_000
 """Bounds of the bodies in which lone surrogates are taken care of; beyond them such a body is refused."""
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = ord("\n")
 _CR: Final = ord("\r")
+_QUOTE: Final = ord('"')
+_BACKSLASH: Final = ord("\\")
 """As numbers, which are found in bytes faster than bytes are."""
 _STRUCTURE: Final = b'[]{}"'
 # Brackets as signed bytes: one level up, one level down.
@@ -30,6 +37,7 @@ _PEELED: Final = 4
 _SMALL: Final = 16 * 1024
 """Up to this size counting a character is cheaper than looking for one after the other."""
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
+_NOT_BRACKETS: Final = _NOT_STRUCTURE + b'"'
 _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
 # One escape sequence of a JSON string: a surrogate pair, a lone surrogate, or anything else.
 _ESCAPE: Final = re.compile(
@@ -81,8 +89,15 @@ def split_disguised(body: bytes) -> "tuple[RawObject, Disguise | None]":
 
 
 def check_document(body: bytes) -> None:
-    """Raise `Malformed` for a body that nobody else may be sent: nested too deep, or not in UTF-8."""
-    if too_deep(body):
+    """Raise `Malformed` for a body that nobody else may be sent, or that costs too much to read: nested too deep, of
+    too many parts, or not in UTF-8.
+    """
+    if len(body) > 2 * MAX_STRINGS and _has_too_many_strings(body):
+        raise Malformed(f"it holds more than {MAX_STRINGS:,} strings and names of fields")
+    steps = _steps(body)
+    if len(steps) > 2 * MAX_CONTAINERS:
+        raise Malformed(f"it holds more than {MAX_CONTAINERS:,} lists and objects")
+    if _too_deep(steps):
         raise Malformed(f"it is nested deeper than {MAX_DEPTH} levels")
     if not is_utf8(body):
         raise Malformed("it is not valid UTF-8")
@@ -143,6 +158,12 @@ def text_of(value: Raw | None) -> str | None:
     return decoded if isinstance(decoded, str) else None
 
 
+def _has_too_many_strings(body: bytes) -> bool:
+    """Tell whether more strings begin or end than may, but for quotation marks behind pairs of backslashes."""
+    most = 2 * MAX_STRINGS
+    return not _few(body, b'"', most) and body.count(b'"') - body.count(b'\\"') > most
+
+
 def is_utf8(body: bytes) -> bool:
     """Tell whether bytes are UTF-8, as JSON that goes to somebody else has to be (RFC 8259, 8.1)."""
     if body.isascii():
@@ -161,11 +182,44 @@ def is_null(value: Raw | None) -> bool:
 
 def too_deep(body: bytes) -> bool:
     """Tell whether arrays and objects are nested deeper than `MAX_DEPTH`, in a time that grows with the size alone."""
+    return _too_deep(_steps(body))
+
+
+def _steps(body: bytes) -> bytes:
+    """Return the brackets that stand outside of strings as steps up and down; none at all for so few that no bound on
+    them can be passed.
+    """
     if _few(body, b"[", MAX_DEPTH // 2) and _few(body, b"{", MAX_DEPTH // 2):
-        return False
+        return b""
+    if _few(body, b'"', 2 * MAX_STRINGS):
+        return b"".join(_outside_strings(body)).translate(_AS_STEPS, _NOT_BRACKETS)
     # In this order: pairs of backslashes first, so that what is left of `\"` really is an escaped quote.
     skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_STEPS, _NOT_STRUCTURE)
-    steps = b"".join(skeleton.split(b'"')[::2])  # what stands outside of strings
+    return b"".join(skeleton.split(b'"')[::2])
+
+
+def _outside_strings(body: bytes) -> Iterator[bytes]:
+    """Yield what stands between the strings; quicker for long texts than looking at each byte."""
+    begin, within = 0, False
+    end = body.find(_QUOTE)
+    while end >= 0:
+        if not within:
+            yield body[begin:end]
+            within = True
+        elif body[end - 1] != _BACKSLASH or _is_even(body[begin:end]):
+            within = False
+        begin = end + 1
+        end = body.find(_QUOTE, begin)
+    if not within:
+        yield body[begin:]
+
+
+def _is_even(text: bytes) -> bool:
+    """Tell whether the backslashes at the end of a text are pairs: then none escapes what follows."""
+    return (len(text) - len(text.rstrip(b"\\"))) % 2 == 0
+
+
+def _too_deep(steps: bytes) -> bool:
     for _ in range(_PEELED):
         steps = steps.replace(_UP + _DOWN, b"")  # one level less, everywhere
     left = MAX_DEPTH - _PEELED

@@ -1,7 +1,8 @@
 """What the head of a client's request says, and how the next one on the same connection is known to say the same.
 
 Clients repeat their head word for word on a connection that they keep; only the length of the body differs. So a head
-that was parsed once is compared from then on, byte by byte, and not parsed again. Pure: no parser of HTTP is here.
+that was read once is compared from then on, byte by byte, and not read again. Pure: what a head may be is decided in
+`head_rules.py`.
 """
 
 import re
@@ -47,29 +48,31 @@ class HeadForm(Struct, frozen=True):
         return end + len(self.after), int(digits)
 
 
-def form_of(data: bytes) -> HeadForm | None:
-    """Return the form of the head that `data` begins with; None unless it is whole and has one Content-Length.
+def form_of(head: bytes) -> HeadForm | None:
+    """Return the form of a head; None unless it is plain to see which is its one Content-Length.
 
-    Only for bytes that a parser took for a request without Transfer-Encoding.
+    Only for a whole head that was checked and whose body is not in chunks.
     """
-    end = data.find(b"\r\n\r\n") + 4
-    if end < 4 or not data[:1].isalpha():  # noqa: PLR2004
-        return None
-    head = data[:end]
     length = _LENGTH.search(head)
     if length is None or head.lower().count(b"content-length") != 1:
         return None
     return HeadForm(head[: length.start("digits")], head[length.end("digits") :])
 
 
-def is_bare(data: bytes) -> bool:
-    """Tell whether `data`, taken for one request, is a head and nothing else: one without a Content-Length, then."""
-    return data.find(b"\r\n\r\n") + 4 == len(data) and b"content-length" not in data.lower()
-
-
-def path_of(target: str) -> str:
-    """Return a target's path without its query, still percent-encoded, also where the client named the host before
-    it.
-    """
-    path = target.partition("?")[0]
-    return path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
+def read_head(head: bytes) -> Head:
+    """Read a whole head, which was checked."""
+    first, *lines = head[:-4].decode("utf-8", "surrogateescape").split("\r\n")
+    method, target, version = first.split(" ")
+    headers: dict[str, str] = {}
+    authorizations: list[str] = []
+    last = False
+    for line in lines:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers.setdefault(name, value)
+        if name == "authorization":
+            authorizations.append(value)
+        elif name == "connection":
+            last = last or "close" in (option.strip(" \t") for option in value.lower().split(","))
+    last = last or len(authorizations) > 1  # somebody in front may have read only the other key
+    return Head(method, target.partition("?")[0], headers, tuple(authorizations), version != "HTTP/1.0", last)

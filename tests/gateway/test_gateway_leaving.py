@@ -225,6 +225,7 @@ def test_a_provider_that_is_to_be_drained_is_read_to_its_end_for_the_exact_usage
         if stream:
             client.head()
             client.body_until(b"first")
+        close(client, "reset")
     go.set()
     line = gateway.only_line_of(key)
     assert (line["ending"], line["usage_source"]) == ("client_gone", "upstream")

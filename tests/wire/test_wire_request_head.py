@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.request_head import form_of, is_bare, path_of
+from proxy.wire.request_head import form_of, read_head
 
 HEAD = b"POST /v1/x HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nX-A: b\r\n\r\n"
 
 
 def test_the_form_of_a_head_measures_its_like_of_any_length():
-    form = form_of(HEAD + b"abc")
+    form = form_of(HEAD)
     assert form.measure(HEAD + b"abc") == (len(HEAD), 3)
     longer = HEAD.replace(b": 3", b": 12345")
     assert form.measure(longer) == (len(longer), 12345)
@@ -48,8 +48,6 @@ def test_a_head_that_differs_in_anything_else_is_not_measured(other):
 @pytest.mark.parametrize(
     "head",
     [
-        HEAD[:-2],
-        b"\r\n" + HEAD,
         HEAD.replace(b"Content-Length: 3\r\n", b""),
         HEAD.replace(b"X-A: b", b"content-length: 3"),
         HEAD.replace(b"X-A: b", b"X-Content-Length: 3"),
@@ -72,16 +70,29 @@ def test_only_the_bytes_of_the_head_itself_with_other_digits_are_measured(noise,
         assert measured is None or changed[: measured[0]] == HEAD.replace(b": 3", b": %d" % measured[1])
 
 
-def test_a_request_is_bare_if_it_is_a_head_without_a_length_and_nothing_else():
-    get = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-    assert is_bare(get)
-    for other in (get + b"x", get[:-1], HEAD, get + get, b"\r\n" + get + b"\r\n\r\n"):
-        assert not is_bare(other)
+def test_a_head_is_read_with_its_names_in_lower_case_and_its_path_without_the_query():
+    head = read_head(
+        b"POST /v1/a%2Fb?c=/d HTTP/1.1\r\nHost: h\r\nX-A:\t b \r\nx-a: c\r\nX-Name: \xc3\xa9\xff\r\n"
+        b"Authorization: Bearer k\r\n\r\n"
+    )
+    assert (head.method, head.path) == ("POST", "/v1/a%2Fb")
+    assert head.headers["x-a"] == "b"
+    assert head.headers["x-name"] == "\u00e9\udcff"
+    assert head.authorizations == ("Bearer k",)
+    assert (head.chunks, head.last) == (True, False)
 
 
 @pytest.mark.parametrize(
-    ("target", "path"),
-    [("/a/b?c=d", "/a/b"), ("http://host:1/a/b?c", "/a/b"), ("http://host", "/"), ("*", "/"), ("", "/")],
+    "line", [b"Connection: close", b"connection: keep-alive, Close", b"Connection: a\r\nConnection: close"]
 )
-def test_a_path_is_that_of_its_target_in_every_form(target, path):
-    assert path_of(target) == path
+def test_a_client_may_say_that_its_request_is_the_last(line):
+    assert read_head(b"GET / HTTP/1.1\r\n" + line + b"\r\n\r\n").last
+
+
+def test_two_keys_are_both_seen_and_end_the_connection():
+    head = read_head(b"GET / HTTP/1.1\r\nAuthorization: a\r\nauthorization: b\r\n\r\n")
+    assert (head.authorizations, head.last) == (("a", "b"), True)
+
+
+def test_a_client_of_http_1_0_understands_no_chunks():
+    assert not read_head(b"GET / HTTP/1.0\r\n\r\n").chunks
