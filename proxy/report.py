@@ -39,7 +39,8 @@ class Report:
         self._metrics.attempt(provider, failure, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
         own_words = error.status is None or error.status >= _SERVER_ERROR
-        said = scrub(error.body.message, target.provider.secrets()) if own_words else ""
+        hidden = (*target.provider.secrets(), *target.provider.whereabouts())
+        said = scrub(error.body.message, hidden) if own_words else ""
         self._logger.warning(
             "upstream attempt failed",
             request_id=call.request_id,

@@ -177,25 +177,22 @@ class _Attempt(Struct, frozen=True):
         return self._serve_answer(result, outcome)
 
     def _answer(self, connection: UpstreamConnection) -> Answer:
-        provider = self.target.provider
         return Answer(
             connection,
-            first_byte=provider.first_byte_timeout,
-            idle=provider.idle_timeout,
+            bounds=self.upstream.bounds,
             clock=self.forwarder.clock,
             loop=self.forwarder.loop,
         )
 
     def _pump(self, connection: UpstreamConnection) -> Pump:
-        provider, forwarder = self.target.provider, self.forwarder
+        forwarder = self.forwarder
         stream = self.translation.stream()
         self.client.stream_with(self.lines)
         pump = Pump(
             connection,
             stream,
             self.client,
-            first_byte=provider.first_byte_timeout,
-            idle=provider.idle_timeout,
+            bounds=self.upstream.bounds,
             fail=partial(self._error_events, stream),
             clock=forwarder.clock,
             loop=forwarder.loop,

@@ -16,13 +16,16 @@ from proxy.upstream.exchange import (
     SPENT,
     STOPPING,
     SUCCESS,
+    Bounds,
     Exchange,
     Failure,
     coded,
     compressed,
+    endless,
     silent,
     spent,
     stopping,
+    too_large,
 )
 from proxy.usage import Usage
 from proxy.wire.upstream_error import UpstreamError
@@ -79,8 +82,7 @@ class Pump(Exchange[Ending]):
         stream: AnswerStream,
         client: ClientStream,
         *,
-        first_byte: float,
-        idle: float,
+        bounds: Bounds,
         fail: Callable[[UpstreamError], bytes],
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
@@ -91,8 +93,11 @@ class Pump(Exchange[Ending]):
         self._client: ClientStream | None = client
         self._fail_events = fail
         self._clock = clock
-        self._idle = idle
-        self._deadline = clock() + first_byte
+        now = clock()
+        self._idle = bounds.idle
+        self._deadline = now + bounds.first_byte
+        self._last_moment = now + bounds.total
+        self._room = bounds.size
         self._finish_by: float | None = None
         self._commit_at: float | None = None
         self._keep_alive_at = 0.0
@@ -129,6 +134,7 @@ class Pump(Exchange[Ending]):
         self._deadline = now + self._idle
         if status not in SUCCESS:
             self._failure = Failure(status, headers)
+            self._last_moment = min(self._last_moment, self._deadline)
         elif coded(headers):
             self._end_early(compressed())
         else:
@@ -140,7 +146,10 @@ class Pump(Exchange[Ending]):
         self._deadline = now + self._idle
         if self._failure is not None:
             self._failure.add(piece)
+            if self._failure.full:
+                self._end_early(self._failure.error())
             return
+        self._room -= len(piece)
         out = self._stream.feed(piece)
         if out:
             self._send(out, now)
@@ -152,6 +161,8 @@ class Pump(Exchange[Ending]):
         elif self._stream.all_finished:
             self._finish_by = self._finish_by or now + FINISHED_SECONDS
             self._deadline = self._finish_by
+        elif self._room < 0:
+            self._end_early(too_large())
         elif self._gauge is not None:
             self._unseen -= len(piece)
             if self._unseen <= 0:
@@ -185,12 +196,14 @@ class Pump(Exchange[Ending]):
                 self._end_early(self._stream.error or error)
 
     def check(self, now: float) -> None:
-        """Keep the deadlines: first byte, silence, the commit of a slow answer, the client's keep-alive and its own
-        silence.
+        """Keep the deadlines: the whole, first byte, silence, the commit of a slow answer, the client's keep-alive and
+        its own silence.
         """
         if self._result is not None:
             return
-        if self._paused:
+        if now >= self._last_moment and self._finish_by is None:
+            self._end_early(endless() if self._failure is None else self._failure.error())
+        elif self._paused:
             if now >= self._stalled_at and self._client is not None:
                 self._client.drop()
         elif self._waits:
