@@ -125,6 +125,7 @@ class Worker:
             SystemRandom().random,
             self._loop,
         )
+        self._gateway.health.renew(settings.failover.policy())
         self._api = Api(serving, self._gateway, report, time.time)
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
@@ -217,6 +218,7 @@ class Worker:
         providers = configuration.settings.providers
         upstreams = open_upstreams(providers, message.builtin_urls, self._loop, self._api.serving.upstreams)
         self._api.serving = Serving(configuration, upstreams)
+        self._gateway.health.renew(configuration.settings.failover.policy())
         self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
 
     async def _attend(self) -> None:
@@ -243,12 +245,20 @@ class Worker:
                 exchange.check(now)
             self._metrics.flight(self._api.in_flight, self._gateway.streams)
             self._metrics.held(self._settler.held_tokens, self._settler.held_nusd)
+            self._count_health(now)
             self._metrics.flush()
             self._tell()
             rounds += 1
             if rounds % _POOL_SWEEPS == 0:
                 for upstream in self._api.serving.upstreams.values():
                     upstream.pool.sweep(now)
+
+    def _count_health(self, now: float) -> None:
+        health = self._gateway.health
+        self._metrics.passed_over(health.passed_over(now))
+        if health.denied:
+            self._metrics.retries_denied(health.denied)
+            health.denied.clear()
 
     def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
         self._metrics.store_up(up=up)

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
 from proxy.holds import Allowance
 from proxy.limits import Limit
+from proxy.provider_health import Health
 from proxy.providers import OnDisconnect
 from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
 from proxy.upstream.connections import UpstreamConnection
@@ -51,8 +52,8 @@ class Watch(Protocol):
 
 
 class Forwarder(Struct, frozen=True):
-    """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, and what
-    translations need.
+    """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, what translations
+    need, and what is known of the targets.
     """
 
     open: dict[Exchange, Underway]
@@ -61,6 +62,7 @@ class Forwarder(Struct, frozen=True):
     clock: Callable[[], float]
     around: Surroundings
     loop: asyncio.AbstractEventLoop
+    health: Health = field(default_factory=Health)
 
 
 async def forward(
@@ -83,6 +85,8 @@ async def forward(
     outcome = Outcome(Ending.REFUSED, None, 0, reached=False)
     ignored: tuple[str, ...] = ()
     for target in targets[:MAX_ATTEMPTS]:
+        if last is not None and not forwarder.health.may_retry(call.model.id):
+            break
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
@@ -90,7 +94,9 @@ async def forward(
             Ending.REFUSED, target, outcome.attempts + 1, reached=False, sent=outcome.sent, asked_at=asked_at
         )
         all_lines = lines + ignored_line(ignored) if ignored else lines
-        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
+        attempt = _Attempt(
+            call, target, upstream, client, all_lines, forwarder, translation, allowance, forwarder.clock()
+        )
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
@@ -98,9 +104,9 @@ async def forward(
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
                 return replace(outcome, ending=Ending.CANCELLED, fault=_stopping(), ignored=ignored), None
-            forwarder.watch.attempt(call, target, error)
+            attempt.failed(error)
             last = error
-            if not may_try_next(error):
+            if not may_try_next(error) or (error.sent and error.status is None and not translation.repeatable):
                 break
         else:
             if served[0].ending is Ending.COMPLETE:
@@ -125,6 +131,17 @@ class _Attempt(Struct, frozen=True):
     forwarder: Forwarder
     translation: Translation
     allowance: Allowance | None
+    began_at: float
+
+    def failed(self, error: UpstreamError) -> None:
+        """Tell everybody who has to know that the target failed."""
+        forwarder = self.forwarder
+        forwarder.health.failed(self.target, error, self.began_at, forwarder.clock())
+        forwarder.watch.attempt(self.call, self.target, error)
+
+    def answered(self) -> None:
+        """Take note that the target answers."""
+        self.forwarder.health.succeeded(self.target, self.began_at)
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
@@ -197,6 +214,7 @@ class _Attempt(Struct, frozen=True):
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
+        pump.on_start = self.answered
         if self.allowance is not None:
             pump.watch(self.allowance)
         return pump
@@ -209,11 +227,17 @@ class _Attempt(Struct, frozen=True):
             self.forwarder.watch.interrupted(self.call, self.target, Ending.CUT)
             limit = None if self.allowance is None else self.allowance.spent
             return stream.fail(_spent(limit or Limit.BUDGET), self.call.request_id)
-        self.forwarder.watch.attempt(self.call, self.target, error)
+        error.sent = True
+        self.failed(error)
         return stream.fail(stream_fault(error), self.call.request_id)
 
     def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
-        answered = self.translation.answer(body)
+        try:
+            answered = self.translation.answer(body)
+        except UpstreamError as error:
+            error.sent = True
+            raise
+        self.answered()
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(

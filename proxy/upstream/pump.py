@@ -111,6 +111,8 @@ class Pump(Exchange[Ending]):
         self._waits = False
         self.first_byte_at: float | None = None
         """When the first bytes went to the client."""
+        self.on_start: Callable[[], None] | None = None
+        """Called when they do."""
         client.on_flow(self._pause, self._resume)
 
     @property
@@ -244,6 +246,8 @@ class Pump(Exchange[Ending]):
             self._started = True
             self.first_byte_at = now
             self._client.start()
+            if self.on_start is not None:
+                self.on_start()
         self._keep_alive_at = now + KEEP_ALIVE_SECONDS
         if out:
             self._client.write(out)
