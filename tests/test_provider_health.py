@@ -1,5 +1,6 @@
 """Which routes are passed over, when they are tried again, and how many requests may be tried twice."""
 
+import itertools
 import random
 from dataclasses import dataclass, field
 
@@ -376,4 +377,4 @@ def test_what_is_passed_over_is_tried_once_a_second_at_most(waits):
         if names(health.order("m", (A, B), now))[0] == "a":
             tried.append(now)
             health.failed(A, BROKEN, now, now)
-    assert all(later - earlier >= 1 for earlier, later in zip(tried, tried[1:], strict=False))
+    assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(tried))

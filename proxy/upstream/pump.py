@@ -203,24 +203,35 @@ class Pump(Exchange[Ending]):
         """
         if self._result is not None:
             return
-        if now >= self._last_moment and self._finish_by is None:
-            self._end_early(endless() if self._failure is None else self._failure.error())
+        late = self._late(now)
+        if late is not None:
+            self._end_early(late)
         elif self._paused:
             if now >= self._stalled_at and self._client is not None:
                 self._client.drop()
         elif self._waits:
             pass  # for the store, which answers or fails within its own deadline
-        elif now >= self._deadline and self._finish_by is not None:
+        elif now >= self._deadline:
             self._connection.abort()
             self.broken(silent())  # all that was missing is the usage
-        elif now >= self._deadline:
-            self._end_early(silent() if self._failure is None else self._failure.error())
         elif not self._started:
             if self._commit_at is not None and now >= self._commit_at:
                 self._send(self._stream.commit(), now)
         elif now >= self._keep_alive_at and self._client is not None:
             self._client.write(KEEP_ALIVE)
             self._keep_alive_at = now + KEEP_ALIVE_SECONDS
+
+    def _late(self, now: float) -> UpstreamError | None:
+        """Return the failure of an answer whose time is over, unless only its usage is missing."""
+        if self._finish_by is not None:
+            return None
+        if now >= self._last_moment:
+            late = endless()
+        elif now >= self._deadline and not (self._paused or self._waits):
+            late = silent()
+        else:
+            return None
+        return late if self._failure is None else self._failure.error()
 
     def leave(self) -> None:
         """The client has gone: read on without it (to know the usage) until `done`, or until `abort`."""

@@ -18,6 +18,7 @@ GOOD = json.dumps(completion("Hello.", usage(10, 5))).encode()
 ROLE = role()
 SAID = f"db-7 broke: key {PROVIDER_KEY}, {OPERATOR_HEADER}, http://127.1/canary-path".encode()
 BROKE = json.dumps({"error": {"message": SAID.decode()}}).encode()
+BROKE_IN_200 = json.dumps({"error": {"message": SAID.decode(), "code": 500}}).encode()
 TIMEOUT, TRUNCATED, BAD = "upstream_timeout", "upstream_truncated", "upstream_bad_response"
 ERROR, BUSY, GONE = "upstream_error", "upstream_overloaded", "upstream_unavailable"
 
@@ -59,7 +60,9 @@ FAILURES: dict[str, tuple[Script, str]] = {
         f"U-07 {status}": (sending(http(BROKE, status=f"{status} X")), code)
         for status, code in {
             **dict.fromkeys((500, 501, 502, 505, 520, 599), ERROR),
-            **{503: BUSY, 504: TIMEOUT, 408: TIMEOUT},
+            503: BUSY,
+            504: TIMEOUT,
+            408: TIMEOUT,
         }.items()
     },
     "U-07 500 whose body is cut": (sending(http(BROKE[:9], status="500 X", length=99), then="close"), ERROR),
@@ -68,7 +71,7 @@ FAILURES: dict[str, tuple[Script, str]] = {
     "U-07 500, compressed": (sending(http(gzip.compress(BROKE), "Content-Encoding: gzip", status="500 X")), ERROR),
     "U-08 429": (sending(http(BROKE, status="429 X")), "upstream_rate_limited"),
     "U-08 529": (sending(http(BROKE, status="529 X")), BUSY),
-    "U-09 an error in a 200": (sending(http(json.dumps({"error": {"message": SAID.decode(), "code": 500}}).encode())), ERROR),
+    "U-09 an error in a 200": (sending(http(BROKE_IN_200)), ERROR),
     "U-15 HTML": (sending(http(b"<html>" + SAID)), BAD),
     "U-15 an answer without choices": (sending(http(b'{"id":"x"}')), BAD),
     "U-16 gzip": (sending(http(gzip.compress(GOOD), "Content-Encoding: gzip")), BAD),
@@ -138,7 +141,7 @@ def test_the_words_of_a_refusal_are_shown_without_what_is_nobody_s_business(faul
 
 ODD_HEADERS = {
     "U-19 no ASCII": "X-Odd: \xff\xfe",
-    "U-19 names of ours": "x-request-id: req_forged\r\nSet-Cookie: a=b\r\nx-ratelimit-limit-requests: 1\r\nRetry-After: 1",
+    "U-19 names of ours": "x-request-id: req_forged\r\nSet-Cookie: a\r\nx-ratelimit-limit-tokens: 1\r\nRetry-After: 1",
     "U-19 a thousand": "\r\n".join(f"X-{number}: y" for number in range(1000)),
 }
 

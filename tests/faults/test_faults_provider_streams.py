@@ -66,7 +66,7 @@ BREAKS: dict[str, tuple[Script, str, str]] = {
     "U-09 an event named error": (
         sending(chunked(*WORDS, b"event: error\n" + event({"message": SAID}))), ERROR, ERROR
     ),
-    "U-09 a field named error": (sending(chunked(*WORDS, f'error: {{"message": "{SAID}"}}\n\n'.encode())), ERROR, ERROR),
+    "U-09 a field named error": (sending(chunked(*WORDS, b'error: {"message": "db-7"}\n\n')), ERROR, ERROR),
     "U-09 overloaded in the middle": (
         sending(chunked(*WORDS, event({"error": {"message": SAID, "code": 503}}))), "upstream_overloaded", ERROR
     ),
@@ -112,7 +112,8 @@ SPLITS: dict[str, bytes] = {
     "U-11 two data lines": chunked(WHOLE.replace(b',"created"', b',\ndata: "created"')),
     "U-11 usage: null all along": chunked(WHOLE.replace(b'"model":"same",', b'"model":"same","usage":null,')),
     "U-11 usage in the text": chunked(
-        *story(["Hello", " you."], usage(7, 3))[:-2], word('{"usage":{"prompt_tokens":1}}'), usage_chunk(usage(7, 3)), DONE
+        *story(["Hello", " you."], usage(7, 3))[:-2], word('{"usage":{"prompt_tokens":1}}'),
+        usage_chunk(usage(7, 3)), DONE,
     ),
     "U-13 usage again and again": chunked(
         *itertools.chain(*((piece, usage_chunk(usage(7, number))) for number, piece in enumerate(WORDS))),
