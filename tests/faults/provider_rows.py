@@ -33,7 +33,7 @@ ENTRY = """\
 """
 OWN = (
     'base_url: "{url}", allow_private: true, api_key: "${PROVIDER_KEY}", headers: {X-Own: "${OPERATOR_HEADER}"}, '
-    "connect_timeout: 500ms, first_byte_timeout: 500ms, idle_timeout: 500ms"
+    "connect_timeout: 500ms, first_byte_timeout: 400ms, idle_timeout: 400ms"
 )
 
 Script = Callable[[Exchange], object]
@@ -135,14 +135,14 @@ def asked(faulty: Faulty, name: str) -> int:
     return len(faulty.provider.asked(f"{PATH}-{name}"))
 
 
-def sending(*pieces: bytes, then: str = "wait") -> Script:
-    """Say exactly this, then wait for the gateway to close, or close, or reset, or keep the connection for more."""
+def sending(*pieces: bytes, then: str = "keep") -> Script:
+    """Say exactly this, and keep the connection for what comes on it, or close it, or reset it."""
 
     def script(exchange: Exchange) -> None:
         for piece in pieces:
             exchange.send(piece)
         if then != "keep":
-            {"wait": exchange.wait_gone, "close": exchange.close, "reset": exchange.reset}[then]()
+            {"close": exchange.close, "reset": exchange.reset}[then]()
 
     return script
 

@@ -110,14 +110,14 @@ def test_a_dead_route_is_passed_over_and_comes_back_by_itself(faulty):
 
 @pytest.mark.parametrize("status", [429, 529])
 def test_a_route_that_asks_for_a_pause_is_asked_again_when_it_is_over_u08(faulty, status):
-    on(faulty, "limited-1", sending(http(b"{}", "Retry-After: 2", status=f"{status} X"), then="keep"), OK)
+    on(faulty, "limited-1", sending(http(b"{}", "Retry-After: 1", status=f"{status} X")), OK)
     on(faulty, "limited-2", OK)
     before = asked(faulty, "limited-1")
     begin = time.monotonic()
     assert faulty.ask("limited").status == 200
     while asked(faulty, "limited-1") == before + 1:
         assert faulty.ask("limited").status == 200
-    assert time.monotonic() - begin >= 2
+    assert time.monotonic() - begin >= 1
     answer = faulty.ask("limited")
     assert faulty.traces(answer.request_id).row["provider"] == "limited-1"
 
@@ -125,10 +125,10 @@ def test_a_route_that_asks_for_a_pause_is_asked_again_when_it_is_over_u08(faulty
 def test_while_everything_fails_providers_are_asked_hardly_more_often_than_clients_ask_u07(faulty):
     on(faulty, "storm-1", failing(500))
     on(faulty, "storm-2", failing(503))
-    for number in range(100):
+    for number in range(60):
         answer = faulty.ask("storm", stream=number % 2 == 0)
         assert (answer.status, answer.error["type"]) == (502, "provider_error")
-    assert 100 <= asked(faulty, "storm-1") + asked(faulty, "storm-2") <= 120
+    assert 60 <= asked(faulty, "storm-1") + asked(faulty, "storm-2") <= 72
     assert faulty.traces(answer.request_id).ending == "upstream_error"
 
 
@@ -186,7 +186,7 @@ def test_a_route_that_is_silent_is_given_up_for_the_next_u03(faulty):
 def test_what_a_provider_may_have_done_is_not_done_twice(faulty, tools, tried_again):
     """A tool that the provider runs itself may have acted when its answer was lost; a function has not."""
     on(faulty, "acting-1", sending(then="close"))
-    on(faulty, "acting-2", sending(http(RESPONSE), then="keep"))
+    on(faulty, "acting-2", sending(http(RESPONSE)))
     before = asked(faulty, "acting-2")
     body = json.dumps({"model": "acting", "input": "Hi.", "tools": tools}).encode()
     key = faulty.gateway.new_key()
@@ -198,7 +198,7 @@ def test_what_a_provider_may_have_done_is_not_done_twice(faulty, tools, tried_ag
 
 def test_what_a_provider_answers_with_an_error_may_be_asked_elsewhere_whatever_it_can_do(faulty):
     on(faulty, "acting-1", failing(500))
-    on(faulty, "acting-2", sending(http(RESPONSE), then="keep"))
+    on(faulty, "acting-2", sending(http(RESPONSE)))
     body = json.dumps({"model": "acting", "input": "Hi.", "tools": [{"type": "mcp"}]}).encode()
     key = faulty.gateway.new_key()
     with faulty.gateway.client() as client:
