@@ -23,6 +23,7 @@ STOPPING: Final = "gateway_stopping"
 SPENT: Final = "limit_reached"
 """The same, because its account may use no more."""
 _MANY_DIGITS: Final = 7
+_MANY_DIGITS_OF_MS: Final = 10
 SUCCESS: Final = range(200, 300)
 _T = TypeVar("_T")
 
@@ -183,7 +184,12 @@ def status_error(status: int, body: bytes, wait_ms: int | None) -> UpstreamError
 
 
 def retry_after_ms(headers: dict[bytes, bytes]) -> int | None:
-    """Read a Retry-After header: seconds, or a date, which counts from the answer's own Date (RFC 9110, 10.2.3)."""
+    """Read a Retry-After header: seconds, or a date, which counts from the answer's own Date (RFC 9110, 10.2.3); the
+    exact `retry-after-ms` of some providers goes before it.
+    """
+    exact = headers.get(b"retry-after-ms", b"").strip()
+    if exact.isdigit() and len(exact) < _MANY_DIGITS_OF_MS:
+        return int(exact)
     value = headers.get(b"retry-after", b"").strip()
     if value.isdigit():
         return int(value) * 1000 if len(value) < _MANY_DIGITS else None

@@ -36,6 +36,12 @@ OWN = (
     "connect_timeout: 500ms, first_byte_timeout: 400ms, idle_timeout: 400ms"
 )
 
+
+def gateway_file(providers: str, failover: str = "") -> str:
+    """Write a `gateway.yaml` with these lines of providers."""
+    return CONFIG.format(providers=providers, failover=failover)
+
+
 Script = Callable[[Exchange], object]
 
 
@@ -106,7 +112,7 @@ def faulty_gateway(
         for model, routes in models.items()
     )
     keys = {"PROVIDER_KEY": PROVIDER_KEY, "OPERATOR_HEADER": OPERATOR_HEADER}
-    gateway = Gateway(folder, CONFIG.format(providers=lines, failover=failover), catalog, keys)
+    gateway = Gateway(folder, gateway_file(lines, failover), catalog, keys)
     try:
         gateway.start()
         faulty = Faulty(gateway, scripted)

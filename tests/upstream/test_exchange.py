@@ -188,6 +188,13 @@ def test_retry_after_is_read_where_it_is_a_number_of_seconds(value, wait):
     assert retry_after_ms({} if value is None else {b"retry-after": value}) == wait
 
 
+@pytest.mark.parametrize(
+    ("exact", "wait"), [(b"500", 500), (b" 1500 ", 1500), (b"-5", 7000), (b"1.5", 7000), (b"", 7000), (b"9" * 99, 7000)]
+)
+def test_milliseconds_go_before_seconds_where_a_provider_tells_them(exact, wait):
+    assert retry_after_ms({b"retry-after": b"7", b"retry-after-ms": exact}) == wait
+
+
 def test_a_date_to_retry_after_counts_from_the_answers_own_date():
     headers = {b"retry-after": b"Wed, 21 Oct 2026 07:28:30 GMT", b"date": b"Wed, 21 Oct 2026 07:28:00 GMT"}
     assert retry_after_ms(headers) == 30_000
