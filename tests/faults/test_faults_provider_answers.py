@@ -10,13 +10,26 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from provider_rows import OPERATOR_HEADER, OWN, PROVIDER_KEY, Faulty, Script, chunked, faulty_gateway, http, on, sending
+from provider_rows import (
+    HOST,
+    OPERATOR_HEADER,
+    OWN,
+    PATH,
+    PROVIDER_KEY,
+    Faulty,
+    Script,
+    chunked,
+    faulty_gateway,
+    http,
+    on,
+    sending,
+)
 from provider_scripts import completion, role, usage
 from scripted_provider import PATIENCE
 
 GOOD = json.dumps(completion("Hello.", usage(10, 5))).encode()
 ROLE = role()
-SAID = f"db-7 broke: key {PROVIDER_KEY}, {OPERATOR_HEADER}, http://127.1/canary-path".encode()
+SAID = f"db-7 at {HOST} broke: key {PROVIDER_KEY}, {OPERATOR_HEADER}, http://{HOST}/{PATH}".encode()
 BROKE = json.dumps({"error": {"message": SAID.decode()}}).encode()
 BROKE_IN_200 = json.dumps({"error": {"message": SAID.decode(), "code": 500}}).encode()
 TIMEOUT, TRUNCATED, BAD = "upstream_timeout", "upstream_truncated", "upstream_bad_response"
@@ -136,7 +149,7 @@ def test_the_words_of_a_refusal_are_shown_without_what_is_nobody_s_business(faul
     on(faulty, "main", sending(http(BROKE, status="400 Bad Request")))
     answer = faulty.ask(stream=stream)
     assert (answer.status, answer.error["code"]) == (400, "provider_validation")
-    assert answer.error["message"].startswith("db-7 broke: key [removed]")
+    assert answer.error["message"].startswith("db-7 at [removed] broke: key [removed]")
 
 
 ODD_HEADERS = {

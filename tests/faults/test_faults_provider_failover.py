@@ -16,7 +16,7 @@ from provider_scripts import failing, usage, whole
 from raw_client import request_bytes
 
 OK = whole(told=usage(10, 5))
-PAIRS = ("dead", "limited", "storm", "back", "flaky", "silent", "acting")
+PAIRS = ("dead", "limited", "storm", "back", "flaky", "silent", "acting", "reloaded")
 NATIVE = {"acting"}
 RESPONSE = json.dumps(
     {
@@ -203,3 +203,21 @@ def test_what_a_provider_answers_with_an_error_may_be_asked_elsewhere_whatever_i
     key = faulty.gateway.new_key()
     with faulty.gateway.client() as client:
         assert client.ask(request_bytes("POST", "/v1/responses", body, key=key.secret)).status == 200
+
+
+def test_another_configuration_begins_anew(faulty):
+    """Last, because all that was learned before is forgotten."""
+    on(faulty, "reloaded-1", failing(500))
+    on(faulty, "reloaded-2", OK)
+    for _ in range(10):
+        assert faulty.ask("reloaded").status == 200
+    gateway = faulty.gateway
+    assert eventually(lambda: gateway.metric("aion_upstream_passed_over", provider="reloaded-1") == 1)
+    written = gateway.config.read_text("utf-8")
+    gateway.config.write_text(written.replace("failover: {}", "failover: {health: false}"), "utf-8")
+    gateway.wait_logged("configuration reloaded")
+    assert eventually(lambda: gateway.metric("aion_upstream_passed_over", provider="reloaded-1") == 0)
+    before = asked(faulty, "reloaded-1")
+    for _ in range(10):
+        assert faulty.ask("reloaded").status == 200
+    assert asked(faulty, "reloaded-1") == before + 10

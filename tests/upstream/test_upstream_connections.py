@@ -448,6 +448,25 @@ class TestPool:
             assert (taker.data, busy.closed) == (b"{}", True)
             assert pool.take_idle() is None
 
+    @pytest.mark.parametrize("unread", [http(b"POISON"), b"x", None], ids=["an answer", "a byte", "the end"])
+    async def test_one_with_something_that_nobody_has_read_yet_is_not_handed_out(self, pools, unread):
+        """The loop had no time to look: what has come has to be noticed all the same."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            pool = pools(listener.getsockname()[1])
+            connection = await pool.connect()
+            server, _ = listener.accept()
+            with server:
+                taker = Taker()
+                connection.send(REQUEST, b"{}", taker)
+                server.sendall(http(b"{}"))
+                await taker.over.wait()
+                if unread is None:
+                    server.shutdown(socket.SHUT_WR)
+                else:
+                    server.sendall(unread)
+                assert not connection.closed
+                assert pool.take_idle() is None
+
     async def test_a_refused_port_is_unavailable_and_the_address_is_for_nobody(self, pools):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
