@@ -22,7 +22,7 @@ from proxy.conformance.check import Check, Failed, Passed, Verdict, chosen
 from proxy.conformance.client import Client, Unreachable
 from proxy.conformance.exchange import Cost
 from proxy.conformance.runner import CannotRun, Line, Plan, Runner
-from proxy.upstream.connections import Origin
+from proxy.upstream.dialing import Origin
 
 KEY_VARIABLES: Final = ("AION_PROXY_API_KEY", "OPENAI_API_KEY")
 _DONE, _FAILED, _WRONG = 0, 1, 2

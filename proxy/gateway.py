@@ -19,6 +19,7 @@ from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.holds import TypicalOutputs
 from proxy.limits import KeyStore, Limits, Reservation
 from proxy.pricing import format_usd
+from proxy.provider_health import Health
 from proxy.refuse import refuse, refuse_bug
 from proxy.report import Report
 from proxy.serving import Serving
@@ -85,8 +86,10 @@ class Gateway:
         self.exchanges: dict[Exchange, Underway] = {}
         """Answers under way from providers; the worker keeps their deadlines."""
         self.streams = 0
+        self.health = Health(on_change=report.passed_over)
+        """What is known of the routes."""
         self._forwarder = Forwarder(
-            self.exchanges, report, time.monotonic, Surroundings(new_id, lambda: int(wall_clock())), loop
+            self.exchanges, report, time.monotonic, Surroundings(new_id, lambda: int(wall_clock())), loop, self.health
         )
 
     async def complete(
@@ -128,7 +131,7 @@ class Gateway:
         self.streams += call.request.stream
         try:
             lines = self._rate_lines(identity, reservation)
-            targets = route(serving.targets[call.model.id], self._dice, native_only=call.native_only)
+            targets = route(call, serving.targets[call.model.id], self._dice, self.health, time.monotonic())
             fault = await self._recorder.begin(entry, targets)
             if fault is None:
                 allowance = self._settler.allowance(call, reservation, limits)

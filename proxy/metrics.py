@@ -5,7 +5,7 @@ label is ever a key, a free text or a model that is not in the catalog.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -130,6 +130,7 @@ class Metrics:
         self._attempted: dict[Counter, int] = {}
         self._used: list[_OfAccount] = []
         self._reachable: dict[str, bool] = {}
+        self._passed_over: Mapping[str, int] = {}
         self._flight = (-1, -1)
         self._held = (-1, -1)
         request_labels, model_labels = ("endpoint", "model", "provider", "status", "stream"), ("endpoint", "model")
@@ -166,6 +167,10 @@ class Metrics:
         self._upstream_up = gauge(
             "aion_upstream_up", "Whether the provider could be reached last.", "livemin", ("provider",)
         )
+        self._out = gauge("aion_upstream_passed_over", "Routes that requests pass over.", "livesum", ("provider",))
+        self._retries_denied = counter(
+            "aion_retries_denied", "Retries that the retry budget did not allow.", ("model",)
+        )
         self._store_up = gauge("aion_store_up", "Whether the store answers.", "livemin")
         self._gateways = gauge("aion_gateways", "Workers of all gateways that share the limits.", "livemin")
         self._let_in_alone = counter("aion_local_admissions", "Requests let in while the store was away.", ())
@@ -180,10 +185,7 @@ class Metrics:
         self._stray_tags = counter(
             "aion_stray_close_tags", "Closing tags of reasoning with no opening one: see `reasoning_style`.", ("model",)
         )
-        self.flight(0, 0)
-        self.held(0, 0)
-        self.store_up(up=False)
-        self.journal_writable(writable=True)
+        self._show_a_beginning()
 
     def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
         """Count a request that is over; `metered` says what it used, if it was admitted."""
@@ -230,6 +232,20 @@ class Metrics:
             self._reachable[provider] = reachable
             self._upstream_up.labels(provider).set(reachable)
 
+    def passed_over(self, counted: Mapping[str, int]) -> None:
+        """Show how many routes of each provider requests pass over."""
+        if counted != self._passed_over:
+            for provider in self._passed_over.keys() - counted.keys():
+                self._out.labels(provider).set(0)
+            for provider, number in counted.items():
+                self._out.labels(provider).set(number)
+            self._passed_over = counted
+
+    def retries_denied(self, counted: Mapping[str, int]) -> None:
+        """Count retries that the budget did not allow, by model."""
+        for model, number in counted.items():
+            self._retries_denied.labels(model).inc(number)
+
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answers."""
         self._store_up.set(up)
@@ -267,6 +283,12 @@ class Metrics:
         if key not in self._observed:
             self._observed[key] = _Observed(family.labels(*labels) if labels else family)
         return self._observed[key]
+
+    def _show_a_beginning(self) -> None:
+        self.flight(0, 0)
+        self.held(0, 0)
+        self.store_up(up=False)
+        self.journal_writable(writable=True)
 
     def flush(self) -> None:
         """Write what was counted since the last time to the page; what is not written yet is lost if the process is

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, PlainValidator
 
 from proxy.addresses import BaseUrl, HeaderName, HeaderValue, Secret
+from proxy.egress import Reach, literal, reach_of
 from proxy.mistakes import Wrong
-from proxy.quantities import Count, Duration, Filled, Wait
+from proxy.quantities import Count, Duration, Filled, Size, Wait
 from proxy.sections import Conflict, Kind, Section
 
 _SET_BY_REQUEST: Final = ("messages", "model", "stream", "stream_options")
@@ -106,6 +107,15 @@ def _parse_extra_body(value: object) -> Mapping[str, Any]:
     return value
 
 
+def _is_special(url: str) -> bool:
+    """Tell whether a base URL has an address where no provider is: link-local, metadata, multicast and the like."""
+    try:
+        address = literal(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return address is not None and reach_of(address) is Reach.SPECIAL
+
+
 def _fits_json(value: object, depth: int = 0) -> bool:
     if depth > _DEEPEST:
         return False
@@ -151,9 +161,14 @@ class Provider(Section):
     headers: Mapping[HeaderName, HeaderValue] = Field(
         {}, description="further headers of every request to the provider"
     )
+    allow_private: bool = Field(
+        default=False, description="its host's name may lead to addresses that are not public: of your own network"
+    )
     connect_timeout: Wait = Field(5.0, description="for the connection, TLS included")
     first_byte_timeout: Wait = Field(300.0, description="from the request to the first byte of the answer")
     idle_timeout: Wait = Field(120.0, description="between two pieces of an answer")
+    total_timeout: Wait = Field(3600.0, description="from the request to the end of the answer, which is cut there")
+    max_answer: Size = Field(256 * 2**20, description="the most bytes of one answer, which is cut there")
     on_disconnect: OnDisconnect = Field(
         OnDisconnect.CANCEL, description="when the client leaves: cancel the call, or drain it for exact usage"
     )
@@ -205,6 +220,11 @@ class Provider(Section):
         values = (*self.headers.values(), *(() if self.api_key is None else (self.api_key,)))
         return tuple(value.get_secret_value() for value in values)
 
+    def whereabouts(self) -> tuple[str, ...]:
+        """Return how its address may be written, longest first: no client and no log is told where it is."""
+        url = urlsplit(self.base_url or "")
+        return tuple(text for text in (self.base_url, url.netloc, url.hostname) if text)
+
     @classmethod
     def conflicts(cls, raw: Mapping[str, object]) -> Iterator[Conflict]:
         """Exactly one place to send requests to."""
@@ -213,3 +233,7 @@ class Provider(Section):
             yield (), raw, Wrong("must have base_url, or builtin: demo", "says nowhere where requests go")
         elif len(given) == 2:  # noqa: PLR2004 - both
             yield ("builtin",), raw["builtin"], Wrong("must have only one of the two", "stands beside base_url")
+        url = raw.get("base_url")
+        if isinstance(url, str) and _is_special(url) and raw.get("allow_private") not in (True, "true"):
+            rule = "must be where a provider can be, or stand beside allow_private: true"
+            yield ("base_url",), url, Wrong(rule, "has an address that no provider has")

@@ -8,6 +8,7 @@ from structlog.typing import FilteringBoundLogger
 from proxy.call import Call, Ending, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
+from proxy.provider_health import Place
 from proxy.wire.upstream_error import UpstreamError, client_fault, scrub
 
 _SERVER_ERROR: Final = 500
@@ -39,7 +40,8 @@ class Report:
         self._metrics.attempt(provider, failure, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
         own_words = error.status is None or error.status >= _SERVER_ERROR
-        said = scrub(error.body.message, target.provider.secrets()) if own_words else ""
+        hidden = (*target.provider.secrets(), *target.provider.whereabouts())
+        said = scrub(error.body.message, hidden) if own_words else ""
         self._logger.warning(
             "upstream attempt failed",
             request_id=call.request_id,
@@ -54,6 +56,15 @@ class Report:
         """Count a call to a provider that this side ended; the request's own line says the rest."""
         del call
         self._metrics.attempt(target.route.provider, ending.value, reachable=None)
+
+    def passed_over(self, place: Place, out: bool) -> None:  # noqa: FBT001 - called back with one word
+        """Log that requests pass a provider, or one model there, over; or do so no more."""
+        provider, model = place
+        where = {"provider": provider} if model is None else {"provider": provider, "upstream_model": model}
+        if out:
+            self._logger.warning("passed over, because it failed too often", **where)
+        else:
+            self._logger.info("asked again, because it answers", **where)
 
     def bug(self, request_id: str, error: BaseException) -> None:
         """Log a bug by its name and the places it passed; values could hold what a client sent."""

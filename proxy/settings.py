@@ -15,6 +15,7 @@ from proxy.addresses import EMBEDDED, LedgerUrl, StoreUrl
 from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
+from proxy.provider_health import Policy
 from proxy.providers import Provider
 from proxy.quantities import (
     Address,
@@ -25,6 +26,7 @@ from proxy.quantities import (
     Name,
     OptionalCount,
     OptionalSize,
+    Share,
     Size,
     Wait,
     parse_filled,
@@ -174,6 +176,26 @@ class Holds(Section):
     )
 
 
+class Failover(Section):
+    """When another route of a model is tried, and which are passed over."""
+
+    health: bool = Field(default=True, description="pass over routes that failed lately, while another is left")
+    eject_after: Count = Field(
+        5, description="so many failures in a row, and a route is passed over; so it is after 10 in 20 answers"
+    )
+    cooling: Duration = Field(
+        5.0, description="a route that answers 429 or 529 is passed over for this long, unless it says how long itself"
+    )
+    retry_percent: Share = Field(
+        10, description="of 100 requests for a model, so many may be tried again at another route of it"
+    )
+    retry_burst: Count = Field(10, description="so many more may be, after a time without")
+
+    def policy(self) -> Policy:
+        """Return it as the value that failover works with."""
+        return Policy(self.health, self.eject_after, self.cooling, self.retry_percent, self.retry_burst)
+
+
 class JournalSync(StrEnum):
     """When the disk is waited for."""
 
@@ -226,6 +248,7 @@ class Settings(Section):
     plans: Mapping[Name, Plan] = Field(default_factory=lambda: {_UNLIMITED: Plan()}, description="limits by name")
     default_plan: Filled = Field(_UNLIMITED, description="the plan of accounts that name none")
     metrics: Metrics = Field(default_factory=Metrics, description="what the metrics page shows")
+    failover: Failover = Field(default_factory=Failover, description="when another route of a model is tried")
     limits: Holds = Field(default_factory=Holds, description="how much a request takes in advance")
 
     @classmethod

@@ -16,6 +16,7 @@ from proxy.wire.chat_answer import ChatAnswer, read_answer, write_answer
 from proxy.wire.chat_plain import read_plain_answer, write_plain_answer
 from proxy.wire.chat_request import Dialect, thinking_is_off, upstream_body
 from proxy.wire.chat_stream import ChatStream, StreamPlan
+from proxy.wire.json_path import given
 from proxy.wire.native_answer import NativePlan, read_native_answer, write_native_answer
 from proxy.wire.native_response import NativeStream
 from proxy.wire.reasoning import ReasoningPlan, reasoning_plan
@@ -23,6 +24,7 @@ from proxy.wire.response_answer import write_response
 from proxy.wire.response_object import ResponseShape
 from proxy.wire.response_request import ResponseRequest, dropped_natively, native_body
 from proxy.wire.response_stream import ResponseStream
+from proxy.wire.response_tools import tools_of_provider
 from proxy.wire.upstream_error import UpstreamError
 
 CHAT_PATH: Final = "/chat/completions"
@@ -106,6 +108,12 @@ class Translation(Protocol):
     def ignored(self) -> tuple[str, ...]:
         """The paths of what the client sent and the provider is not."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Tell whether it may be sent again, elsewhere, without knowing what became of the first: true if all that it
+        can do is to cost.
+        """
+
     def request(self) -> bytes:
         """Write the body that the provider is sent."""
 
@@ -141,6 +149,7 @@ class _Chat(Struct, frozen=True):
     """Chat completions on both sides."""
 
     path: ClassVar[str] = CHAT_PATH
+    repeatable: ClassVar[bool] = True
     call: Call
     target: Target
     dialect: Dialect
@@ -242,6 +251,10 @@ class _Native(Struct, frozen=True):
     @property
     def ignored(self) -> tuple[str, ...]:
         return dropped_natively(self.response)
+
+    @property
+    def repeatable(self) -> bool:
+        return not tools_of_provider(given(self.response.fields, "tools"))
 
     def request(self) -> bytes:
         return native_body(self.response, self.target.route.model, self.dialect)

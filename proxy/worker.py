@@ -130,6 +130,7 @@ class Worker:
             SystemRandom().random,
             self._loop,
         )
+        self._gateway.health.renew(settings.failover.policy())
         self._api = Api(serving, self._gateway, report, time.time)
         self._server = GatewayServer(self._api.handle, self._api.on_malformed, settings.server)
         self._stopping = asyncio.Event()
@@ -228,6 +229,7 @@ class Worker:
         upstreams = open_upstreams(providers, message.builtin_urls, self._loop, self._api.serving.upstreams)
         self._api.serving = Serving(configuration, upstreams)
         self._server.settings = configuration.settings.server
+        self._gateway.health.renew(configuration.settings.failover.policy())
         self._limits.degrade = configuration.settings.on_store_outage is OnStoreOutage.DEGRADE
 
     async def _attend(self) -> None:
@@ -256,6 +258,7 @@ class Worker:
                 exchange.check(now)
             self._metrics.flight(self._api.in_flight, self._gateway.streams)
             self._metrics.held(self._settler.held_tokens, self._settler.held_nusd)
+            self._count_health(now)
             self._metrics.flush()
             self._tell()
             rounds += 1
@@ -265,6 +268,13 @@ class Worker:
                 self._metrics.tasks(len(asyncio.all_tasks()))
                 for upstream in self._api.serving.upstreams.values():
                     upstream.pool.sweep(now)
+
+    def _count_health(self, now: float) -> None:
+        health = self._gateway.health
+        self._metrics.passed_over(health.passed_over(now))
+        if health.denied:
+            self._metrics.retries_denied(health.denied)
+            health.denied.clear()
 
     def _store_changed(self, up: bool) -> None:  # noqa: FBT001 - called back with one word
         self._metrics.store_up(up=up)

@@ -26,6 +26,7 @@ FLOORS = {
     1: (
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.holds", "proxy.local_limits"),
         *("proxy.pricing", "proxy.catalog", "proxy.settings", "proxy.providers", "proxy.addresses", "proxy.store_url"),
+        *("proxy.egress", "proxy.provider_health"),
         *("proxy.quantities", "proxy.sections", "proxy.mistakes", "proxy.drift", "proxy.translation"),
         *("proxy.pressure", "proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
     ),

@@ -14,7 +14,7 @@ from typing import Final
 import httptools
 
 from proxy.conformance.exchange import KEY, SWAPPED_KEY, Ask, NoReply, Reply
-from proxy.upstream.connections import Origin
+from proxy.upstream.dialing import Origin
 
 MOST_BODY: Final = 64 * 1024 * 1024
 """Bytes of an answer; nothing that is asked for comes near it."""

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Protocol
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
 from proxy.holds import Allowance
 from proxy.limits import Limit
+from proxy.provider_health import Health
 from proxy.providers import OnDisconnect
 from proxy.translation import Answered, AnswerStream, Surroundings, Translation, translation_of
 from proxy.upstream.connections import UpstreamConnection
@@ -53,8 +54,8 @@ class Watch(Protocol):
 
 
 class Forwarder(Struct, frozen=True):
-    """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, and what
-    translations need.
+    """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, what translations
+    need, and what is known of the targets.
     """
 
     open: dict[Exchange, Underway]
@@ -63,6 +64,7 @@ class Forwarder(Struct, frozen=True):
     clock: Callable[[], float]
     around: Surroundings
     loop: asyncio.AbstractEventLoop
+    health: Health = field(default_factory=Health)
 
 
 async def forward(
@@ -85,12 +87,16 @@ async def forward(
     outcome = Outcome(_REFUSED, None, 0, reached=False)
     ignored: tuple[str, ...] = ()
     for target in targets[:MAX_ATTEMPTS]:
+        if last is not None and not forwarder.health.may_retry(call.model.id):
+            break
         upstream = upstreams[target.route.provider]
         translation = translation_of(call, target, upstream.dialect, forwarder.around, upstream.reasoning_field)
         asked_at, ignored = outcome.asked_at or forwarder.clock(), translation.ignored
         outcome = Outcome(_REFUSED, target, outcome.attempts + 1, reached=False, sent=outcome.sent, asked_at=asked_at)
         all_lines = lines + ignored_line(ignored) if ignored else lines
-        attempt = _Attempt(call, target, upstream, client, all_lines, forwarder, translation, allowance)
+        attempt = _Attempt(
+            call, target, upstream, client, all_lines, forwarder, translation, allowance, forwarder.clock()
+        )
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
@@ -98,9 +104,9 @@ async def forward(
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
                 return replace(outcome, ending=Ending.CANCELLED, fault=_stopping(), ignored=ignored), None
-            forwarder.watch.attempt(call, target, error)
+            attempt.failed(error)
             last = error
-            if not may_try_next(error):
+            if not may_try_next(error) or (error.sent and error.status is None and not translation.repeatable):
                 break
         else:
             if served[0].ending is _COMPLETE:
@@ -125,6 +131,17 @@ class _Attempt(Struct, frozen=True):
     forwarder: Forwarder
     translation: Translation
     allowance: Allowance | None
+    began_at: float
+
+    def failed(self, error: UpstreamError) -> None:
+        """Tell everybody who has to know that the target failed."""
+        forwarder = self.forwarder
+        forwarder.health.failed(self.target, error, self.began_at, forwarder.clock())
+        forwarder.watch.attempt(self.call, self.target, error)
+
+    def answered(self) -> None:
+        """Take note that the target answers."""
+        self.forwarder.health.succeeded(self.target, self.began_at)
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
@@ -177,29 +194,27 @@ class _Attempt(Struct, frozen=True):
         return self._serve_answer(result, outcome)
 
     def _answer(self, connection: UpstreamConnection) -> Answer:
-        provider = self.target.provider
         return Answer(
             connection,
-            first_byte=provider.first_byte_timeout,
-            idle=provider.idle_timeout,
+            bounds=self.upstream.bounds,
             clock=self.forwarder.clock,
             loop=self.forwarder.loop,
         )
 
     def _pump(self, connection: UpstreamConnection) -> Pump:
-        provider, forwarder = self.target.provider, self.forwarder
+        forwarder = self.forwarder
         stream = self.translation.stream()
         self.client.stream_with(self.lines)
         pump = Pump(
             connection,
             stream,
             self.client,
-            first_byte=provider.first_byte_timeout,
-            idle=provider.idle_timeout,
+            bounds=self.upstream.bounds,
             fail=partial(self._error_events, stream),
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
+        pump.on_start = self.answered
         if self.allowance is not None:
             pump.watch(self.allowance)
         return pump
@@ -212,7 +227,8 @@ class _Attempt(Struct, frozen=True):
             self.forwarder.watch.interrupted(self.call, self.target, Ending.CUT)
             limit = None if self.allowance is None else self.allowance.spent
             return stream.fail(_spent(limit or Limit.BUDGET), self.call.request_id)
-        self.forwarder.watch.attempt(self.call, self.target, error)
+        error.sent = True
+        self.failed(error)
         return stream.fail(stream_fault(error), self.call.request_id)
 
     def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
@@ -221,6 +237,7 @@ class _Attempt(Struct, frozen=True):
         except UpstreamError as error:
             error.sent = True
             raise
+        self.answered()
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(

@@ -5,19 +5,16 @@ Foreign exceptions end here: whatever goes wrong becomes an `UpstreamError`.
 """
 
 import asyncio
-import contextlib
-import ipaddress
+import select
 import socket
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, cast
-from urllib.parse import urlsplit
 
-import aiohappyeyeballs
 import httptools
 
+from proxy.upstream.dialing import Dialer, Lookup, Origin
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
 IDLE_SECONDS: Final = 30.0
@@ -26,7 +23,7 @@ FINISH_SECONDS: Final = 2.0
 """How long the end of an answer's framing is waited for after its content was complete."""
 MAX_HEAD: Final = 64 * 1024
 MAX_INFORMATIONAL: Final = 8
-_HAPPY_EYEBALLS_DELAY: Final = 0.25
+_INFORMATIONAL: Final = 100
 _SWITCHING: Final = 101
 _OK: Final = 200
 
@@ -46,28 +43,8 @@ class Receiver(Protocol):
     def broken(self, error: UpstreamError) -> None:
         """The answer cannot be read on."""
 
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a provider listens: scheme, host and port of its base URL, and the path in front of every endpoint."""
-
-    tls: bool
-    host: str
-    port: int
-    path: str
-
-    @classmethod
-    def of(cls, base_url: str) -> "Origin":
-        """Take a checked `http(s)://host[:port][/path]` apart."""
-        url = urlsplit(base_url)
-        tls = url.scheme == "https"
-        return cls(tls, url.hostname or "", url.port or (443 if tls else 80), url.path.rstrip("/"))
-
-    @property
-    def authority(self) -> str:
-        """The value of the Host header: without the port where it is the scheme's own (RFC 9110, 4.2.3)."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+    def give_up(self, bug: Exception) -> None:
+        """Taking the answer failed: raised into the transport, nobody would hear of it."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -78,6 +55,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_idle = on_idle
         self._clock = clock
         self._transport: asyncio.Transport | None = None
+        self._unread = select.poll()
         self._pieces: list[bytes] = []
         self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)  # looks its callbacks up now, once
@@ -116,6 +94,11 @@ class UpstreamConnection(asyncio.Protocol):
     def answered(self) -> bool:
         """Tell whether any byte of the current answer has come."""
         return self._head_bytes > 0
+
+    @property
+    def silent(self) -> bool:
+        """Tell whether nothing has come that was not read yet: bytes that nobody asked for, or the end."""
+        return not self._unread.poll(0)
 
     def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
         """Send one request; the answer goes to `receiver`."""
@@ -159,12 +142,16 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
         sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        if sock is None:
+            return
+        self._unread.register(sock.fileno(), select.POLLIN)
+        if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def data_received(self, data: bytes) -> None:
         """Parse what came and pass it on; bytes that nobody asked for poison the connection."""
-        if self._receiver is None:
+        receiver = self._receiver
+        if receiver is None:
             self.abort()
             return
         if not self._head_done:
@@ -173,7 +160,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unreadable = True
-        self._deliver()
+        try:
+            self._deliver()
+        except Exception as bug:  # noqa: BLE001 - whoever waits for the answer reports it
+            receiver.give_up(bug)
 
     def eof_received(self) -> None:
         """Close when the provider closes; `connection_lost` says what that means."""
@@ -184,6 +174,12 @@ class UpstreamConnection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return
+        try:
+            self._lose(receiver, exc)
+        except Exception as bug:  # noqa: BLE001 - as above
+            receiver.give_up(bug)
+
+    def _lose(self, receiver: Receiver, exc: Exception | None) -> None:
         if self._head_done and self._until_close and exc is None:
             receiver.complete()
         elif self._head_bytes:
@@ -206,12 +202,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Keep the status; an informational answer is not the answer."""
-        if self._complete:
+        if self._complete or self._unreadable:
             return
         self._status = self._parser.get_status_code()
-        if self._status < _OK and self._status != _SWITCHING:
+        if _INFORMATIONAL <= self._status < _OK and self._status != _SWITCHING:
             self._informational += 1
             self._headers.clear()
+            self._unreadable = self._informational > MAX_INFORMATIONAL
+        elif self._status < _INFORMATIONAL:
+            self._unreadable = True
         else:
             self._head_done = True
             self._until_close = b"content-length" not in self._headers and b"transfer-encoding" not in self._headers
@@ -226,7 +225,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _deliver(self) -> None:
         """Pass on what one read brought: head, body, end, in this order; the receiver may abort in between."""
         if not self._head_told:
-            if self._informational > MAX_INFORMATIONAL or (not self._head_done and self._head_bytes > MAX_HEAD):
+            if not self._head_done and self._head_bytes > MAX_HEAD:
                 self._unreadable = True
             if self._head_done and self._receiver is not None:
                 self._head_told = True
@@ -293,6 +292,9 @@ class _Leftover:
     def broken(self, _error: UpstreamError) -> None:
         """The answer was complete; how the connection ended does not matter."""
 
+    def give_up(self, _bug: Exception) -> None:
+        """Nothing here can fail."""
+
 
 class UpstreamPool:
     """The connections to one provider. They are never shared with another provider, whose credentials would differ."""
@@ -304,12 +306,14 @@ class UpstreamPool:
         connect_timeout: float,
         loop: asyncio.AbstractEventLoop,
         tls: ssl.SSLContext | None = None,
+        allow_private: bool = False,
+        look_up: Lookup | None = None,
     ) -> None:
-        """Prepare the pool; nothing is opened before it is needed."""
+        """Prepare the pool; nothing is opened before it is needed. `allow_private`: wherever the host's name leads."""
         self._origin = origin
-        self._connect_timeout = connect_timeout
-        self._loop = loop
-        self._tls = (tls or ssl.create_default_context()) if origin.tls else None
+        self._dialer = Dialer(
+            origin, timeout=connect_timeout, loop=loop, tls=tls, allow_private=allow_private, look_up=look_up
+        )
         self._idle: list[UpstreamConnection] = []
         self._closed = False
 
@@ -321,31 +325,14 @@ class UpstreamPool:
         """Hand out the connection that was used last, if any is idle and still open."""
         while self._idle:
             connection = self._idle.pop()
-            if not connection.closed:
+            if not connection.closed and connection.silent:
                 return connection
+            connection.abort()
         return None
 
     async def connect(self) -> UpstreamConnection:
         """Open a new connection. Raises `UpstreamError` (`upstream_timeout`, `upstream_unavailable`)."""
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                sock = await aiohappyeyeballs.start_connection(
-                    await self._addresses(), happy_eyeballs_delay=_HAPPY_EYEBALLS_DELAY, loop=self._loop
-                )
-                _, connection = await self._loop.create_connection(
-                    lambda: UpstreamConnection(self._keep, time.monotonic),
-                    sock=sock,
-                    ssl=self._tls,
-                    server_hostname=self._origin.host if self._tls else None,
-                )
-        except TimeoutError:
-            raise UpstreamError(
-                kind="upstream_timeout", detail=f"no connection to {self._origin.authority} in time"
-            ) from None
-        except (OSError, UnicodeError) as error:  # refused, unreachable, DNS, TLS; a name that can be none
-            detail = f"no connection to {self._origin.authority}: {type(error).__name__}: {error}"
-            raise UpstreamError(kind="upstream_unavailable", detail=detail) from None
-        return connection
+        return await self._dialer.dial(lambda: UpstreamConnection(self._keep, time.monotonic))
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""
@@ -370,11 +357,3 @@ class UpstreamPool:
             connection.abort()
         else:
             self._idle.append(connection)
-
-    async def _addresses(self) -> list[tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]]:
-        host, port = self._origin.host, self._origin.port
-        with contextlib.suppress(ValueError):
-            if ipaddress.ip_address(host).version == 4:  # noqa: PLR2004
-                return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port))]
-            return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, 0))]
-        return await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # type: ignore[return-value]

@@ -8,19 +8,34 @@ from collections.abc import Callable
 from email.utils import mktime_tz, parsedate_tz
 from typing import Final, Generic, TypeVar
 
+from msgspec import Struct
+
 from proxy.upstream.connections import UpstreamConnection
 from proxy.wire.upstream_error import UpstreamError, bad_answer, read_error
 
-MAX_ANSWER: Final = 64 * 1024 * 1024
-"""The largest whole answer that is taken; larger ones are refused (the largest real ones hold a few MiB of images)."""
+MAX_WHOLE: Final = 64 * 1024 * 1024
+"""The largest answer that is taken whole, because all of it is kept until its end (the largest real ones hold a few MiB
+of images).
+"""
 MAX_ERROR: Final = 64 * 1024
 STOPPING: Final = "gateway_stopping"
 """The kind of the failure when it is this gateway that ended an exchange."""
 SPENT: Final = "limit_reached"
 """The same, because its account may use no more."""
 _MANY_DIGITS: Final = 7
+_MANY_DIGITS_OF_MS: Final = 10
 SUCCESS: Final = range(200, 300)
 _T = TypeVar("_T")
+
+
+class Bounds(Struct, frozen=True):
+    """How long an exchange may last in all, until its first byte and between two, in seconds; how large it may be."""
+
+    first_byte: float
+    idle: float
+    total: float
+    size: int
+    """Bytes of the body."""
 
 
 class Exchange(Generic[_T]):
@@ -29,7 +44,7 @@ class Exchange(Generic[_T]):
     def __init__(self, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._loop = loop
-        self._result: _T | UpstreamError | None = None
+        self._result: _T | Exception | None = None
         self.done: asyncio.Future[_T] = loop.create_future()
 
     @property
@@ -49,14 +64,19 @@ class Exchange(Generic[_T]):
         if self._result is None:
             self._connection.abort()
 
-    def _resolve(self, result: _T | UpstreamError) -> None:
+    def give_up(self, bug: Exception) -> None:
+        """End with a bug of ours, for whoever waits to report."""
+        self._connection.abort()
+        self._resolve(bug)
+
+    def _resolve(self, result: _T | Exception) -> None:
         if self._result is None:
             self._result = result
             if not self.done.done():
                 self._tell(result)
 
-    def _tell(self, result: _T | UpstreamError) -> None:
-        if isinstance(result, UpstreamError):
+    def _tell(self, result: _T | Exception) -> None:
+        if isinstance(result, Exception):
             self.done.set_exception(result)
         else:
             self.done.set_result(result)
@@ -69,10 +89,17 @@ class Failure:
         self._status = status
         self._retry_after_ms = retry_after_ms(headers)
         self._room = 0 if coded(headers) else MAX_ERROR
+        self._taken = 0
         self._parts: list[bytes] = []
+
+    @property
+    def full(self) -> bool:
+        """Tell whether so much has come that what follows is not worth reading."""
+        return self._taken >= MAX_ERROR
 
     def add(self, piece: bytes) -> None:
         """Keep a part."""
+        self._taken += len(piece)
         if self._room:
             self._parts.append(piece[: self._room])
             self._room -= len(self._parts[-1])
@@ -86,23 +113,31 @@ class Answer(Exchange[bytes]):
     """Collects a whole answer, or the body of a failed one. `done` gets the body, or an `UpstreamError`."""
 
     def __init__(
-        self, connection: UpstreamConnection, *, first_byte: float, idle: float, clock: Callable[[], float],
+        self,
+        connection: UpstreamConnection,
+        *,
+        bounds: Bounds,
+        clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
-    ) -> None:  # fmt: skip
-        """Begin to wait; `first_byte` and `idle` in seconds."""
+    ) -> None:
+        """Begin to wait."""
         super().__init__(connection, loop)
         self._clock = clock
-        self._deadline = clock() + first_byte
-        self._idle = idle
+        now = clock()
+        self._deadline = now + bounds.first_byte
+        self._last_moment = now + bounds.total
+        self._idle = bounds.idle
         self._failure: Failure | None = None
         self._parts: list[bytes] = []
-        self._size = 0
+        self._room = min(bounds.size, MAX_WHOLE)
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Keep what is no success; a coding that was not asked for makes a success unreadable."""
-        self._deadline = self._clock() + self._idle
+        now = self._clock()
+        self._deadline = now + self._idle
         if status not in SUCCESS:
             self._failure = Failure(status, headers)
+            self._last_moment = min(self._last_moment, now + self._idle)
         elif coded(headers):
             self._fail(compressed())
 
@@ -111,11 +146,13 @@ class Answer(Exchange[bytes]):
         self._deadline = self._clock() + self._idle
         if self._failure is not None:
             self._failure.add(piece)
+            if self._failure.full:
+                self._fail(self._failure.error())
             return
-        self._size += len(piece)
+        self._room -= len(piece)
         self._parts.append(piece)
-        if self._size > MAX_ANSWER:
-            self._fail(bad_answer("it is too large"))
+        if self._room < 0:
+            self._fail(too_large())
 
     def complete(self) -> None:
         """Resolve `done`."""
@@ -129,9 +166,10 @@ class Answer(Exchange[bytes]):
         self._resolve(error if self._failure is None else self._failure.error())
 
     def check(self, now: float) -> None:
-        """Give up if the provider has been silent for too long."""
-        if now >= self._deadline and self._result is None:
-            self._fail(silent() if self._failure is None else self._failure.error())
+        """Give up if the provider has been silent for too long, or does not come to an end."""
+        if self._result is None and (now >= self._deadline or now >= self._last_moment):
+            late = silent() if now >= self._deadline else endless()
+            self._fail(late if self._failure is None else self._failure.error())
 
     def cut(self) -> None:
         """End now: the gateway is stopping."""
@@ -139,8 +177,9 @@ class Answer(Exchange[bytes]):
             self._fail(stopping())
 
     def _fail(self, error: UpstreamError) -> None:
-        self._connection.abort()
-        self._resolve(error)
+        if self._result is None:
+            self._connection.abort()
+            self._resolve(error)
 
 
 def status_error(status: int, body: bytes, wait_ms: int | None) -> UpstreamError:
@@ -150,7 +189,12 @@ def status_error(status: int, body: bytes, wait_ms: int | None) -> UpstreamError
 
 
 def retry_after_ms(headers: dict[bytes, bytes]) -> int | None:
-    """Read a Retry-After header: seconds, or a date, which counts from the answer's own Date (RFC 9110, 10.2.3)."""
+    """Read a Retry-After header: seconds, or a date, which counts from the answer's own Date (RFC 9110, 10.2.3); the
+    exact `retry-after-ms` of some providers goes before it.
+    """
+    exact = headers.get(b"retry-after-ms", b"").strip()
+    if exact.isdigit() and len(exact) < _MANY_DIGITS_OF_MS:
+        return int(exact)
     value = headers.get(b"retry-after", b"").strip()
     if value.isdigit():
         return int(value) * 1000 if len(value) < _MANY_DIGITS else None
@@ -171,6 +215,16 @@ def compressed() -> UpstreamError:
 def silent() -> UpstreamError:
     """Build the failure for a provider that says nothing (any more)."""
     return UpstreamError(kind="upstream_timeout", detail="the provider was silent for too long")
+
+
+def endless() -> UpstreamError:
+    """Build the failure for an answer that has not ended within `total_timeout`."""
+    return UpstreamError(kind="upstream_timeout", detail="the answer did not end within total_timeout")
+
+
+def too_large() -> UpstreamError:
+    """Build the failure for an answer with more bytes than are taken of one."""
+    return bad_answer("it is larger than max_answer")
 
 
 def stopping() -> UpstreamError:

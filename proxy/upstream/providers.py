@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Mapping
 
 from proxy.providers import AuthHeader, Provider
-from proxy.upstream.connections import Origin, UpstreamPool
+from proxy.upstream.connections import UpstreamPool
+from proxy.upstream.dialing import Origin
+from proxy.upstream.exchange import Bounds
 from proxy.wire.chat_request import dialect_of
 
 
@@ -19,7 +21,15 @@ class Upstream:
         self.provider = provider
         self.base_url = base_url
         self.origin = Origin.of(base_url)
-        self.pool = UpstreamPool(self.origin, connect_timeout=provider.connect_timeout, loop=loop)
+        self.pool = UpstreamPool(
+            self.origin, connect_timeout=provider.connect_timeout, loop=loop, allow_private=provider.allow_private
+        )
+        self.bounds = Bounds(
+            first_byte=provider.first_byte_timeout,
+            idle=provider.idle_timeout,
+            total=provider.total_timeout,
+            size=provider.max_answer,
+        )
         self.authority = self.origin.authority
         self.head_lines = _credentials(provider) + _own_headers(provider)
         self.dialect = dialect_of(provider)

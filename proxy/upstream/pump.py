@@ -16,13 +16,16 @@ from proxy.upstream.exchange import (
     SPENT,
     STOPPING,
     SUCCESS,
+    Bounds,
     Exchange,
     Failure,
     coded,
     compressed,
+    endless,
     silent,
     spent,
     stopping,
+    too_large,
 )
 from proxy.usage import Usage
 from proxy.wire.upstream_error import UpstreamError
@@ -33,8 +36,6 @@ FINISHED_SECONDS: Final = 5.0
 """How long usage is waited for behind the last finish reason."""
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-STALL_SECONDS: Final = 60.0
-"""How long a client may leave what was sent to it unread before it counts as gone."""
 
 
 class ClientStream(Protocol):
@@ -79,8 +80,7 @@ class Pump(Exchange[Ending]):
         stream: AnswerStream,
         client: ClientStream,
         *,
-        first_byte: float,
-        idle: float,
+        bounds: Bounds,
         fail: Callable[[UpstreamError], bytes],
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
@@ -91,8 +91,11 @@ class Pump(Exchange[Ending]):
         self._client: ClientStream | None = client
         self._fail_events = fail
         self._clock = clock
-        self._idle = idle
-        self._deadline = clock() + first_byte
+        now = clock()
+        self._idle = bounds.idle
+        self._deadline = now + bounds.first_byte
+        self._last_moment = now + bounds.total
+        self._room = bounds.size
         self._finish_by: float | None = None
         self._commit_at: float | None = None
         self._keep_alive_at = 0.0
@@ -106,6 +109,8 @@ class Pump(Exchange[Ending]):
         self._waits = False
         self.first_byte_at: float | None = None
         """When the first bytes went to the client."""
+        self.on_start: Callable[[], None] | None = None
+        """Called when they do."""
         client.on_flow(self._pause, self._resume)
 
     @property
@@ -129,6 +134,7 @@ class Pump(Exchange[Ending]):
         self._deadline = now + self._idle
         if status not in SUCCESS:
             self._failure = Failure(status, headers)
+            self._last_moment = min(self._last_moment, self._deadline)
         elif coded(headers):
             self._end_early(compressed())
         else:
@@ -140,7 +146,10 @@ class Pump(Exchange[Ending]):
         self._deadline = now + self._idle
         if self._failure is not None:
             self._failure.add(piece)
+            if self._failure.full:
+                self._end_early(self._failure.error())
             return
+        self._room -= len(piece)
         out = self._stream.feed(piece)
         if out:
             self._send(out, now)
@@ -152,6 +161,8 @@ class Pump(Exchange[Ending]):
         elif self._stream.all_finished:
             self._finish_by = self._finish_by or now + FINISHED_SECONDS
             self._deadline = self._finish_by
+        elif self._room < 0:
+            self._end_early(too_large())
         elif self._gauge is not None:
             self._unseen -= len(piece)
             if self._unseen <= 0:
@@ -185,21 +196,19 @@ class Pump(Exchange[Ending]):
                 self._end_early(self._stream.error or error)
 
     def check(self, now: float) -> None:
-        """Keep the deadlines: first byte, silence, the commit of a slow answer, the client's keep-alive and its own
-        silence.
+        """Keep the deadlines: the whole, first byte, silence, the commit of a slow answer, the client's keep-alive and
+        its own silence.
         """
         if self._result is not None:
             return
-        if self._paused:
-            if now >= self._stalled_at + STALL_SECONDS:
-                self.drop_client()
-        elif self._waits:
-            pass  # for the store, which answers or fails within its own deadline
-        elif now >= self._deadline and self._finish_by is not None:
+        late = self._late(now)
+        if late is not None:
+            self._end_early(late)
+        elif self._paused or self._waits:
+            pass  # for the client, whose connection has a deadline of its own, or for the store, which has one too
+        elif now >= self._deadline:
             self._connection.abort()
             self.broken(silent())  # all that was missing is the usage
-        elif now >= self._deadline:
-            self._end_early(silent() if self._failure is None else self._failure.error())
         elif not self._started:
             if self._commit_at is not None and now >= self._commit_at:
                 self._send(self._stream.commit(), now)
@@ -216,6 +225,18 @@ class Pump(Exchange[Ending]):
         """Give up a client that does not read."""
         if self._client is not None:
             self._client.drop()
+
+    def _late(self, now: float) -> UpstreamError | None:
+        """Return the failure of an answer whose time is over, unless only its usage is missing."""
+        if self._finish_by is not None:
+            return None
+        if now >= self._last_moment:
+            late = endless()
+        elif now >= self._deadline and not (self._paused or self._waits):
+            late = silent()
+        else:
+            return None
+        return late if self._failure is None else self._failure.error()
 
     def leave(self) -> None:
         """The client has gone: read on without it (to know the usage) until `done`, or until `abort`."""
@@ -241,6 +262,8 @@ class Pump(Exchange[Ending]):
             self._started = True
             self.first_byte_at = now
             self._client.start()
+            if self.on_start is not None:
+                self.on_start()
         self._keep_alive_at = now + KEEP_ALIVE_SECONDS
         if out:
             self._client.write(out)

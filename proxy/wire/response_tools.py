@@ -20,6 +20,7 @@ _FUNCTION_FIELDS: Final = ("name", "description", "parameters", "strict")
 _FIELDS: Final = frozenset({"type", "function", *_FUNCTION_FIELDS})
 _NO_PARAMETERS: Final = Raw(b'{"type":"object","properties":{}}')
 _CHOICE: Final = "tool_choice"
+_RUN_BY_CLIENT: Final = frozenset({"function", "custom"})
 
 
 class _Function(Struct, tag_field="type", tag="function"):
@@ -70,6 +71,17 @@ def read_tools(tools: Raw | None, choice: Raw | None) -> Toolbox:
         dropped += others(fields, _FIELDS, path)
     offered, chosen = (offered, None) if choice is None else _choose(choice, offered)
     return Toolbox([one.tool for one in offered], chosen if offered else None, dropped)
+
+
+def tools_of_provider(tools: Raw | None) -> bool:
+    """Tell whether a provider that gets these tools may run any itself; so it may where they cannot be read."""
+    try:
+        listed = () if tools is None else list_at(tools, "tools")
+        return any(
+            text_at(object_at(tool, "tools").get("type"), "tools", "type") not in _RUN_BY_CLIENT for tool in listed
+        )
+    except Refusal:
+        return True
 
 
 def kept_tools(tools: Raw) -> Raw:

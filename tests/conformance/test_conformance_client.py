@@ -8,7 +8,7 @@ import pytest
 
 from proxy.conformance.client import MOST_BODY, Client, Unreachable
 from proxy.conformance.exchange import KEY, SWAPPED_KEY, Ask, NoReply, Reply
-from proxy.upstream.connections import Origin
+from proxy.upstream.dialing import Origin
 from raw_upstream import answering, chunk, closing, http, raw_upstream, resetting, silent
 from waiting import WAIT, until
 

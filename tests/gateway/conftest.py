@@ -18,6 +18,7 @@ CONFIG = """\
 server: {{listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0", max_body: 1MiB}}
 catalog: catalog.yaml
 store_timeout: 1s
+failover: {{health: false, retry_burst: 1000000}}
 providers:
   main: {{base_url: "{main}", api_key: "${{MAIN_PROVIDER_KEY}}"}}
   second: {{base_url: "{second}", api_key: "${{SECOND_PROVIDER_KEY}}", auth_header: api-key,

@@ -14,6 +14,7 @@ from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType
 from proxy.holds import Allowance, watched
 from proxy.limits import Hold, Limit, Limits, OnBudgetEnd
+from proxy.provider_health import WINDOW_FAILURES, Policy
 from proxy.steps import forward as step
 from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forward
 from proxy.translation import Surroundings
@@ -780,6 +781,84 @@ class TestStopping:
             assert outcome.fault.retry_after_ms
             assert one.servers["two"].connections == 0
             assert one.watch.told == [("one", "cancelled")]
+
+
+class TestHealth:
+    """What is learned of the targets, by how the worker counts what it passes over."""
+
+    def passed_over(self, one: Bench) -> dict[str, int]:
+        return one.forwarder.health.passed_over(one.clock.now)
+
+    async def fail_often(self, one: Bench, **fields: object) -> None:
+        for _ in range(Policy().eject_after):
+            await one.run(**fields)
+            one.client = Client()
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_target_that_fails_again_and_again_is_known_by_it(self, stream):
+        async with bench(failing(500)) as one:
+            await self.fail_often(one, stream=stream)
+            assert self.passed_over(one) == {"one": 1}
+
+    async def test_so_is_one_that_fails_after_the_first_byte(self):
+        async with bench(streaming(ROLE, text("Hello"), event({"error": {"message": "no"}}))) as one:
+            for _ in range(WINDOW_FAILURES):
+                await one.run(stream=True)
+                one.client = Client()
+            assert self.passed_over(one) == {"one": 1}
+
+    async def test_and_one_that_falls_silent_but_not_the_others_of_its_provider(self):
+        async with bench(halting(ROLE, text("Hello"))) as one:
+            for _ in range(WINDOW_FAILURES):
+                task = one.begin(stream=True)
+                await one.client.got.wait()
+                one.time_out()
+                await task
+                one.clock.pass_by(-1000)  # what is long ago would count no more
+                one.client = Client()
+            assert self.passed_over(one) == {"one": 1}
+            other_model = target("one", called="other")
+            health = one.forwarder.health
+            assert health.order("m", [other_model, target("two")], one.clock.now)[0] is other_model
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_its_first_answer_clears_it(self, stream):
+        async with bench([*[closing(http(b"{}", status="500 X"))] * 5, STREAM if stream else OK]) as one:
+            await self.fail_often(one, stream=stream)
+            outcome, _ = await one.run(stream=stream)
+            assert outcome.ending is Ending.COMPLETE
+            assert self.passed_over(one) == {}
+
+    async def test_a_stream_clears_it_with_its_first_byte_not_with_its_last(self):
+        go = asyncio.Event()
+        script = halting(ROLE, text("Hello"), then=(FINISH, USAGE, DONE), go=go)
+        async with bench([*[closing(http(b"{}", status="500 X"))] * 5, script]) as one:
+            await self.fail_often(one, stream=True)
+            task = one.begin(stream=True)
+            await one.client.got.wait()
+            assert self.passed_over(one) == {}
+            go.set()
+            await task
+
+    async def test_without_a_retry_left_the_first_failure_is_the_answer(self):
+        async with bench(failing(500), OK) as one:
+            one.forwarder.health.renew(Policy(retry_burst=1))
+            first, _ = await one.run()
+            one.client = Client()
+            second, _ = await one.run()
+            assert (first.ending, first.attempts) == (Ending.COMPLETE, 2)
+            assert (second.ending, second.attempts) == (Ending.UPSTREAM_ERROR, 1)
+            assert second.fault.code == "upstream_error"
+            assert one.forwarder.health.denied == {"lab/model": 1}
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_a_client_that_leaves_tells_nothing_of_the_target(self, stream):
+        async with bench(silent) as one:
+            for _ in range(20):
+                task = one.begin(stream=stream)
+                await until(lambda: one.open)
+                await one.leave(task)
+            assert self.passed_over(one) == {}
 
 
 async def test_an_event_in_an_odd_form_is_served_as_the_clients_can_read_it():

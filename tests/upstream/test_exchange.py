@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from proxy.upstream import exchange
-from proxy.upstream.exchange import Answer, retry_after_ms
+from proxy.upstream.exchange import MAX_ERROR, Answer, Bounds, retry_after_ms
 from proxy.wire.upstream_error import UpstreamError
 from specimens import Clock
 
-FIRST_BYTE, IDLE = 300.0, 120.0
+FIRST_BYTE, IDLE, TOTAL, SIZE = 300.0, 120.0, 3600.0, 1 << 20
+BOUNDS = Bounds(first_byte=FIRST_BYTE, idle=IDLE, total=TOTAL, size=SIZE)
 TRUNCATED = UpstreamError(kind="upstream_truncated")
 
 
@@ -25,9 +26,7 @@ class Bench:
     def __init__(self) -> None:
         self.clock = Clock()
         self.connection = FakeConnection()
-        self.answer = Answer(
-            self.connection, first_byte=FIRST_BYTE, idle=IDLE, clock=self.clock, loop=asyncio.get_running_loop()
-        )
+        self.answer = Answer(self.connection, bounds=BOUNDS, clock=self.clock, loop=asyncio.get_running_loop())
 
     def error(self) -> UpstreamError:
         error = self.answer.done.exception()
@@ -102,7 +101,7 @@ async def test_a_compressed_success_cannot_be_read():
 
 
 async def test_an_answer_that_is_too_large_is_given_up_as_soon_as_it_is(monkeypatch):
-    monkeypatch.setattr(exchange, "MAX_ANSWER", 100)
+    monkeypatch.setattr(exchange, "MAX_WHOLE", 100)
     bench = Bench()
     bench.answer.head(200, {})
     bench.answer.body(b"x" * 100)
@@ -189,7 +188,56 @@ def test_retry_after_is_read_where_it_is_a_number_of_seconds(value, wait):
     assert retry_after_ms({} if value is None else {b"retry-after": value}) == wait
 
 
+@pytest.mark.parametrize(
+    ("exact", "wait"), [(b"500", 500), (b" 1500 ", 1500), (b"-5", 7000), (b"1.5", 7000), (b"", 7000), (b"9" * 99, 7000)]
+)
+def test_milliseconds_go_before_seconds_where_a_provider_tells_them(exact, wait):
+    assert retry_after_ms({b"retry-after": b"7", b"retry-after-ms": exact}) == wait
+
+
 def test_a_date_to_retry_after_counts_from_the_answers_own_date():
     headers = {b"retry-after": b"Wed, 21 Oct 2026 07:28:30 GMT", b"date": b"Wed, 21 Oct 2026 07:28:00 GMT"}
     assert retry_after_ms(headers) == 30_000
     assert retry_after_ms({**headers, b"date": b"Wed, 21 Oct 2026 08:00:00 GMT"}) == 0
+
+
+async def test_an_answer_that_never_ends_is_given_up_although_it_is_never_silent():
+    bench = Bench()
+    bench.answer.head(200, {})
+    for _ in range(int(TOTAL) - 1):
+        bench.answer.body(b"x")
+        bench.answer.check(bench.clock.pass_by(1))
+    assert not bench.answer.over
+    bench.answer.check(bench.clock.pass_by(1))
+    assert bench.error().kind == "upstream_timeout"
+    assert bench.connection.aborted == 1
+
+
+async def test_an_answer_larger_than_its_provider_s_bound_is_given_up():
+    bench = Bench()
+    bench.answer.head(200, {})
+    bench.answer.body(b"x" * SIZE)
+    assert not bench.answer.over
+    bench.answer.body(b"x")
+    assert bench.error().kind == "upstream_bad_response"
+
+
+async def test_a_refusal_that_never_ends_is_told_as_soon_as_enough_of_it_is_known():
+    bench = Bench()
+    bench.answer.head(503, {})
+    bench.answer.body(b"x" * (MAX_ERROR - 1))
+    assert not bench.answer.over
+    bench.answer.body(b"xx")
+    assert bench.error().status == 503
+    assert bench.connection.aborted == 1
+
+
+async def test_a_refusal_that_drips_is_told_after_the_time_of_one_silence():
+    bench = Bench()
+    bench.answer.head(503, {})
+    for _ in range(int(IDLE) - 1):
+        bench.answer.body(b"x")
+        bench.answer.check(bench.clock.pass_by(1))
+    assert not bench.answer.over
+    bench.answer.check(bench.clock.pass_by(1))
+    assert bench.error().status == 503

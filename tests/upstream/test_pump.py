@@ -6,13 +6,15 @@ import json
 import pytest
 
 from proxy.call import Ending
-from proxy.upstream.pump import COMMIT_SECONDS, FINISHED_SECONDS, KEEP_ALIVE, KEEP_ALIVE_SECONDS, STALL_SECONDS, Pump
+from proxy.upstream.exchange import MAX_ERROR, Bounds
+from proxy.upstream.pump import COMMIT_SECONDS, FINISHED_SECONDS, KEEP_ALIVE, KEEP_ALIVE_SECONDS, Pump
 from proxy.usage import UsageSource
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.upstream_error import UpstreamError
 from specimens import DONE, FINISH, NOW, ROLE, USAGE, Clock, call, event, text
 
-FIRST_BYTE, IDLE = 300.0, 120.0
+FIRST_BYTE, IDLE, TOTAL, SIZE = 300.0, 120.0, 3600.0, 1 << 20
+BOUNDS = Bounds(first_byte=FIRST_BYTE, idle=IDLE, total=TOTAL, size=SIZE)
 OK = (200, {b"content-type": b"text/event-stream"})
 TRUNCATED = UpstreamError(kind="upstream_truncated")
 
@@ -90,7 +92,7 @@ class Bench:
         }  # fmt: skip
         self.pump = Pump(
             self.connection, ChatStream(StreamPlan(**{**defaults, **plan})), self.client,
-            first_byte=FIRST_BYTE, idle=IDLE, fail=self._fail, clock=self.clock, loop=asyncio.get_running_loop(),
+            bounds=BOUNDS, fail=self._fail, clock=self.clock, loop=asyncio.get_running_loop(),
         )  # fmt: skip
 
     def _fail(self, error: UpstreamError) -> bytes:
@@ -415,7 +417,7 @@ class TestSlowClients:
         bench = Bench().begun()
         bench.tick(IDLE - 1)
         bench.client.pause()
-        bench.tick(STALL_SECONDS - 1)
+        bench.tick(2 * IDLE)
         bench.client.resume()
         bench.tick(IDLE - 1)
         assert not bench.pump.over
@@ -428,13 +430,22 @@ class TestSlowClients:
         bench.tick(KEEP_ALIVE_SECONDS * 2)
         assert KEEP_ALIVE not in bench.client.pieces
 
-    async def test_a_client_that_reads_nothing_for_a_minute_is_dropped(self):
+    async def test_a_bug_of_ours_ends_it_at_once_for_whoever_waits(self):
+        bench, bug = Bench().begun(), ZeroDivisionError()
+        bench.pump.give_up(bug)
+        assert bench.pump.done.exception() is bug
+        assert bench.connection.told[-1] == "abort"
+
+    async def test_since_when_a_client_does_not_read_is_told_and_it_can_be_given_up(self):
         bench = Bench().begun()
+        assert bench.pump.stalled_at is None
+        bench.tick(3)
         bench.client.pause()
-        bench.tick(STALL_SECONDS - 1)
-        assert not bench.client.dropped
-        bench.tick(1)
+        assert bench.pump.stalled_at == bench.clock()
+        bench.pump.drop_client()
         assert bench.client.dropped
+        bench.client.resume()
+        assert bench.pump.stalled_at is None
 
     async def test_a_connection_is_given_back_reading_although_the_last_piece_stopped_it(self):
         """It would serve the next request deaf."""
@@ -679,3 +690,53 @@ class TestGauge:
         assert bench.connection.told == ["abort"]
         with pytest.raises(UpstreamError):
             await bench.pump.done
+
+
+class TestBounds:
+    async def test_a_stream_that_never_ends_is_cut_with_an_error_although_it_is_never_silent(self):
+        bench = Bench().begun()
+        for _ in range(int(TOTAL) - 1):
+            bench.pump.body(text("on"))
+            bench.tick(1)
+        assert not bench.pump.over
+        bench.tick(1)
+        assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
+        assert [failure.kind for failure in bench.failures] == ["upstream_timeout"]
+        assert (bench.connection.told, bench.client.finished) == (["abort"], 1)
+
+    async def test_the_time_passes_although_the_client_does_not_read(self):
+        bench = Bench(slow=True).begun()
+        bench.pump.check(bench.clock.pass_by(TOTAL))
+        assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
+
+    async def test_a_stream_that_has_said_all_is_not_cut_while_its_usage_is_waited_for(self):
+        bench = Bench().begun()
+        bench.clock.pass_by(TOTAL - 1)
+        bench.pump.body(FINISH)
+        bench.tick(2)
+        assert not bench.pump.over
+        bench.pump.body(USAGE + DONE)
+        assert bench.pump.done.result() is Ending.COMPLETE
+
+    async def test_a_stream_with_more_bytes_than_its_provider_may_send_is_cut(self):
+        bench = Bench().begun()
+        while not bench.pump.over and len(bench.client.pieces) < SIZE // 1000 + 2:
+            bench.pump.body(text("x" * 1000))
+        assert bench.pump.done.result() is Ending.UPSTREAM_ERROR
+        assert [failure.kind for failure in bench.failures] == ["upstream_bad_response"]
+        assert SIZE - 2000 < sum(map(len, bench.client.pieces)) < SIZE + 2000
+
+    async def test_a_refusal_that_never_ends_is_told_as_soon_as_enough_of_it_is_known(self):
+        bench = Bench()
+        bench.pump.head(503, {})
+        bench.pump.body(b"x" * MAX_ERROR)
+        assert kind_of(bench) == "upstream_error"
+        assert bench.connection.told == ["abort"]
+
+    async def test_a_refusal_that_drips_is_told_after_the_time_of_one_silence(self):
+        bench = Bench()
+        bench.pump.head(503, {})
+        for _ in range(int(IDLE) + 1):
+            bench.pump.body(b"x")
+            bench.tick(1)
+        assert kind_of(bench) == "upstream_error"

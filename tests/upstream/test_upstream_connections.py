@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, Origin, UpstreamPool
+from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, UpstreamPool
+from proxy.upstream.dialing import Origin
 from proxy.wire.upstream_error import UpstreamError
 from raw_upstream import answering, chunk, closing, http, raw_upstream, read_request, reset, resetting, silent
 from waiting import WAIT, until
@@ -27,7 +28,7 @@ class Taker:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.pieces: list[bytes] = []
-        self.ends: list[UpstreamError | None] = []
+        self.ends: list[Exception | None] = []
         self.over = asyncio.Event()
         self.got_piece = asyncio.Event()
         self.on_body: Callable[[], None] = lambda: None
@@ -52,7 +53,10 @@ class Taker:
     def broken(self, error: UpstreamError) -> None:
         self._end(error)
 
-    def _end(self, error: UpstreamError | None) -> None:
+    def give_up(self, bug: Exception) -> None:
+        self._end(bug)
+
+    def _end(self, error: Exception | None) -> None:
         self.ends.append(error)
         self.over.set()
 
@@ -124,6 +128,18 @@ class TestFraming:
 
         taker, _ = await answer_of(byte_by_byte, pools)
         assert (taker.data, kind(taker)) == (b"one", None)
+
+    async def test_a_receiver_that_fails_is_told_so_in_place_of_the_transport(self, pools):
+        bug = ZeroDivisionError()
+
+        def fail() -> None:
+            raise bug
+
+        taker = Taker()
+        taker.on_body = fail
+        upstream = await pools.stack.enter_async_context(raw_upstream(answering(CHUNKED + chunk(b"piece"))))
+        await ask(await pools(upstream.port).connect(), taker)
+        assert taker.ends == [bug]
 
     async def test_what_came_as_one_chunk_in_one_read_is_handed_on_as_one_object(self, pools):
         taker, _ = await answer_of(answering(CHUNKED + chunk(b"x" * 1000) + chunk(b"")), pools)
@@ -447,14 +463,35 @@ class TestPool:
             assert (taker.data, busy.closed) == (b"{}", True)
             assert pool.take_idle() is None
 
-    async def test_a_refused_port_is_unavailable_and_the_address_is_for_the_log(self, pools):
+    @pytest.mark.parametrize("unread", [http(b"POISON"), b"x", None], ids=["an answer", "a byte", "the end"])
+    async def test_one_with_something_that_nobody_has_read_yet_is_not_handed_out(self, pools, unread):
+        """The loop had no time to look: what has come has to be noticed all the same."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            pool = pools(listener.getsockname()[1])
+            connection = await pool.connect()
+            server, _ = listener.accept()
+            with server:
+                taker = Taker()
+                connection.send(REQUEST, b"{}", taker)
+                server.sendall(http(b"{}"))
+                await taker.over.wait()
+                if unread is None:
+                    server.shutdown(socket.SHUT_WR)
+                else:
+                    server.sendall(unread)
+                assert not connection.closed
+                assert pool.take_idle() is None
+
+    async def test_a_refused_port_is_unavailable_and_the_address_is_for_nobody(self, pools):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
             with pytest.raises(UpstreamError) as error:
                 await pools(port).connect()
         assert error.value.kind == "upstream_unavailable"
-        assert str(port) in error.value.detail
+        assert "refused" in error.value.detail
+        assert str(port) not in error.value.detail
+        assert "127.0.0.1" not in error.value.detail
 
     async def test_a_name_that_does_not_exist_is_unavailable(self, pools):
         with pytest.raises(UpstreamError) as error:
