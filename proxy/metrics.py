@@ -24,6 +24,7 @@ _NUSD_PER_USD: Final = 10**9
 _DURATIONS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 _OVERHEADS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 _SPEEDS: Final = (1, 2.5, 5, 10, 20, 40, 60, 80, 100, 150, 200, 400, 800)
+_LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _CALLS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 
 
@@ -169,6 +170,9 @@ class Metrics:
         self._gateways = gauge("aion_gateways", "Workers of all gateways that share the limits.", "livemin")
         self._let_in_alone = counter("aion_local_admissions", "Requests let in while the store was away.", ())
         self._store_calls = histogram("aion_store_call_seconds", "Calls to the store.", ("call",), _CALLS)
+        self._loop_lag = histogram(
+            "aion_loop_lag_seconds", "How late the loop of a worker came to a timer that was due.", (), _LAGS
+        )
         self._journal = gauge("aion_journal_writable", "Whether usage can be written down.", "livemin")
         self._inconsistent = counter("aion_usage_inconsistent", "Usage whose total exceeds its parts.", ("provider",))
         self._dropped = counter("aion_dropped_events", "Events of streams that could not be read.", ("provider",))
@@ -248,11 +252,15 @@ class Metrics:
             child = self._of_call[call] = self.observed(self._store_calls, call)
         child.observe(seconds)
 
+    def loop_lag(self, seconds: float) -> None:
+        """Note how late a timer was."""
+        self.observed(self._loop_lag).observe(seconds)
+
     def observed(self, family: Histogram, *labels: str) -> _Observed:
-        """Return where to put the values of one child of a family."""
+        """Return where to put the values of one child of a family, or of one without labels."""
         key = (family, labels)
         if key not in self._observed:
-            self._observed[key] = _Observed(family.labels(*labels))
+            self._observed[key] = _Observed(family.labels(*labels) if labels else family)
         return self._observed[key]
 
     def flush(self) -> None:

@@ -236,8 +236,10 @@ class Worker:
         """Keep the deadlines of all exchanges and idle connections with one timer."""
         rounds, now = 0, time.monotonic()
         while True:
+            due = time.monotonic() + SWEEP_SECONDS
             await asyncio.sleep(SWEEP_SECONDS)
             before, now = now, time.monotonic()
+            self._metrics.loop_lag(max(0.0, now - due))
             self._recorder.mark(self._gateway.exchanges, before, now, int(time.time() * 1000))
             for exchange in list(self._gateway.exchanges):
                 exchange.check(now)
