@@ -24,7 +24,7 @@ def bill() -> dict[str, Any]:
 def component(one: importlib.metadata.Distribution) -> dict[str, Any]:
     """One package of it."""
     name, version = one.metadata["Name"], one.version
-    licence = one.metadata.get("License-Expression")
+    licence = next(iter(one.metadata.get_all("License-Expression") or ()), None)
     return {
         "type": "library",
         "name": name,
