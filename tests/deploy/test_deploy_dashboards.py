@@ -4,13 +4,12 @@ import json
 import math
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 
 import pytest
 import yaml
-from gateway_process import ROOT, Gateway, eventually
-from load import Load, make_keys
+from busy_gateway import filled, watched_load
+from gateway_process import ROOT
 from make_dashboards import FOLDER, text_of
 from panels import DASHBOARDS
 from prometheus_server import DEPLOY, PrometheusServer
@@ -18,7 +17,6 @@ from prometheus_server import DEPLOY, PrometheusServer
 from tests.conftest import missing
 
 SECONDS = 20.0
-VARIABLES = {"$instance": ".*", "$__rate_interval": "20s"}
 QUERIES = [
     pytest.param(query.expr, id=f"{name}: {panel.title} {query.legend}".strip())
     for name, dashboard in DASHBOARDS.items()
@@ -38,32 +36,8 @@ RULES = [
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
     """A Prometheus that has looked at a busy gateway for a while, and looks on."""
     binary = shutil.which("prometheus") or missing("prometheus", "prometheus")
-    config, catalog = ((ROOT / "config" / name).read_text("utf-8") for name in ("gateway.yaml", "catalog.yaml"))
-    config = config.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9090", "127.0.0.1:0")
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"), config, catalog)
-    gateway.start()
-    server = None
-    try:
-        keys = make_keys(lambda *words: json.dumps(gateway.command(*(word for word in words if word != "--json"))))
-        server = PrometheusServer(binary, tmp_path_factory.mktemp("prometheus"), gateway.admin)
-        load = Load(f"http://127.0.0.1:{gateway.api}", keys, rate=12.0, threads=12)
-        loading = threading.Thread(target=load.run, args=(SECONDS,))
-        loading.start()
-        assert eventually(lambda: server.series("aion_budget_remaining_usd"), 60.0), "no budget was ever shown"
-        loading.join(SECONDS + 60.0)
+    with watched_load(binary, tmp_path_factory.mktemp("gateway"), SECONDS) as server:
         yield server
-    finally:
-        if server is not None:
-            server.stop()
-        gateway.stop()
-
-
-def filled(expr: str) -> str:
-    """A panel's query with its variables as Grafana fills them in."""
-    for name, value in VARIABLES.items():
-        expr = expr.replace(name, value)
-    assert "$" not in expr
-    return expr
 
 
 @pytest.mark.parametrize("expr", QUERIES)

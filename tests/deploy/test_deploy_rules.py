@@ -10,6 +10,7 @@ import yaml
 from prometheus_server import DEPLOY
 
 from tests.conftest import missing
+from tests.test_readme import between
 
 RULES = DEPLOY / "prometheus" / "rules"
 CASES = DEPLOY / "prometheus" / "tests" / "alerts.yml"
@@ -60,6 +61,15 @@ def test_the_cases_notice_an_alert_whose_condition_is_wrong(tmp_path: Path, wron
     assert done.returncode != 0
     failed = set(re.findall(r'alertname=\\?"(\w+)\\?"', done.stderr + done.stdout))
     assert failed >= set(BY_NAME)
+
+
+def test_the_readme_names_every_alert_with_its_summary():
+    lines = ["| alert | severity | what has happened |", "| --- | --- | --- |"]
+    for rule in ALERTS:
+        summary = re.sub(r"\{\{.*?\}\}", "…", rule["annotations"]["summary"])
+        lines.append(f"| `{rule['alert']}` | {rule['labels']['severity']} | {summary} |")
+    wanted = "\n".join(lines)
+    assert between("alerts") == wanted, f"paste this between the markers <!-- alerts -->:\n\n{wanted}\n"
 
 
 @pytest.mark.parametrize("name", BY_NAME)

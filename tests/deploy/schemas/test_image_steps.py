@@ -1,4 +1,4 @@
-"""The steps of deploy/Dockerfile, done in a folder instead of an image: what they install works, and says what it is."""
+"""The steps of deploy/Dockerfile, done in a folder instead of an image: what they install works and is all told."""
 
 import importlib.metadata
 import json
