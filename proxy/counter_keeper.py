@@ -73,8 +73,10 @@ class CounterKeeper:
         ledger = Ledger.open(self._ledger_url, self._data_dir)
         try:
             async with connect_store(self._store_url, call_timeout=_CALL_SECONDS) as connection:
-                await self._show_budgets(connection)
-                corrections = await reconcile(ledger, RedisCounters(connection))
+                try:
+                    corrections = await reconcile(ledger, RedisCounters(connection))
+                finally:  # a comparison that is refused hides no budget
+                    await self._show_budgets(connection)
         finally:
             ledger.close()
         self._metrics.corrected(len(corrections))
@@ -87,7 +89,7 @@ class CounterKeeper:
             )
 
     async def _show_budgets(self, connection: Store) -> None:
-        """Tell what accounts have left; before the comparison, which may be refused."""
+        """Tell what accounts have left."""
         if self._budgets is None:
             return
         settings = self._settings()

@@ -64,6 +64,7 @@ class Load:
         self._pause = threads / rate
         self._threads = threads
         self._over = threading.Event()
+        self._each_once = list(WAYS)
         self.asked = self.failed = 0
 
     def run(self, seconds: float | None) -> None:
@@ -80,7 +81,10 @@ class Load:
 
     def _ask_on(self) -> None:
         while not self._over.wait(random.expovariate(1 / self._pause)):
-            (way,) = random.choices(WAYS, [way.weight for way in WAYS])
+            try:
+                way = self._each_once.pop()
+            except IndexError:
+                (way,) = random.choices(WAYS, [way.weight for way in WAYS])
             self.asked += 1
             try:
                 self._ask(way)

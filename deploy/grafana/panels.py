@@ -184,6 +184,12 @@ MONEY = Dashboard(
                 f" / sum({rate('aion_usage_source_total', METERED)})",
                 "The part of requests that are charged by estimate, because the provider told no usage.",
             ),
+            stat(
+                "Refused",
+                "reqps",
+                f"sum({rate('aion_refused_total')}) or vector(0)",
+                "Requests a second that the gateway refused, by a limit or for their key.",
+            ),
             stat("Held", "currencyUSD", f"sum(aion_held_usd{{{HERE}}})", "What requests under way hold of budgets."),
         ),
         (
@@ -214,10 +220,17 @@ MONEY = Dashboard(
                 stacked=True,
             ),
             lines(
-                "Tokens by kind and model",
+                "Tokens by model",
+                "short",
+                "Prompt and completion tokens a second.",
+                (f"sum by (model) ({rate('aion_tokens_total', BOTH_KINDS)})", "{{model}}"),
+                stacked=True,
+            ),
+            lines(
+                "Tokens by kind",
                 "short",
                 "Tokens a second; cached are a part of prompt, reasoning of completion.",
-                (f"sum by (model, kind) ({rate('aion_tokens_total')})", "{{model}} {{kind}}"),
+                (f"sum by (kind) ({rate('aion_tokens_total')})", "{{kind}}"),
             ),
         ),
         (
@@ -344,19 +357,13 @@ HEALTH = Dashboard(
             lines(
                 "What is odd in providers' answers",
                 "short",
-                "Of the last hour: usage that does not add up, events that cannot be read, stray closing tags.",
+                "Of the last hour; the metrics' labels tell whose.",
                 (
-                    f"sum by (provider) (increase(aion_usage_inconsistent_total{{{HERE}}}[1h])) or vector(0)",
-                    "usage {{provider}}",
+                    f"sum(increase(aion_usage_inconsistent_total{{{HERE}}}[1h])) or vector(0)",
+                    "wrong sums",
                 ),
-                (
-                    f"sum by (provider) (increase(aion_dropped_events_total{{{HERE}}}[1h])) or vector(0)",
-                    "events {{provider}}",
-                ),
-                (
-                    f"sum by (model) (increase(aion_stray_close_tags_total{{{HERE}}}[1h])) or vector(0)",
-                    "tags {{model}}",
-                ),
+                (f"sum(increase(aion_dropped_events_total{{{HERE}}}[1h])) or vector(0)", "unreadable events"),
+                (f"sum(increase(aion_stray_close_tags_total{{{HERE}}}[1h])) or vector(0)", "stray closing tags"),
             ),
         ),
     ),

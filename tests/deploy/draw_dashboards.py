@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / name) for name in ("", "deploy/grafana", "deploy/demo", "tests/gateway", "tests/deploy")]
+if __name__ == "__main__":  # else the tests have done so
+    sys.path[:0] = [str(ROOT / name) for name in ("", "deploy/grafana", "deploy/demo", "tests/gateway", "tests/deploy")]
 
 from busy_gateway import filled, watched_load
 from make_dashboards import COLUMNS, dashboard_json
