@@ -48,7 +48,8 @@ class Dashboard:
 
 HERE = 'instance=~"$instance"'
 RATE = "[$__rate_interval]"
-FAILED, NO_ANSWER = 'status=~"5.."', 'status=~"[45].."'
+ASKED = 'endpoint=~"chat|responses"'
+FAILED, NO_ANSWER = f'{ASKED}, status=~"5.."', 'status=~"[45].."'
 PROMPT, CACHED, BOTH_KINDS = 'kind="prompt"', 'kind="cached"', 'kind=~"prompt|completion"'
 ESTIMATED, METERED = 'source="estimated"', 'source=~"upstream|estimated"'
 
@@ -91,7 +92,8 @@ GATEWAY = Dashboard(
             stat(
                 "Failed",
                 "percentunit",
-                f"(sum({rate('aion_requests_total', FAILED)}) or vector(0)) / sum({rate('aion_requests_total')})",
+                f"(sum({rate('aion_requests_total', FAILED)}) or vector(0))"
+                f" / sum({rate('aion_requests_total', ASKED)})",
                 "The part of requests that are answered with 5xx.",
             ),
             stat(
