@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
-FUZZ = "requirements-fuzz.txt"
+FUZZ, DEPLOY = "requirements-fuzz.txt", "requirements-deploy.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -63,6 +63,11 @@ WORDS = {
         (RUN, TEST),
         ("python -m pytest tests/clients/node",),
         node="tests/clients/node",
+    ),
+    "test-deploy": Word(
+        "check the files for Docker and Kubernetes by their schemas, and try the image's steps",
+        (RUN, TEST, DEPLOY),
+        ("python -m pytest tests/deploy/schemas",),
     ),
     "fuzz": Word(
         "change inputs until one breaks what must hold; a target's name, or --seconds, may follow",
@@ -90,6 +95,7 @@ WORDS = {
             f"{COMPILE}{REAL} --group real --no-deps",
             f"{COMPILE}{UV} --group installer",
             f"{COMPILE}{FUZZ} --group fuzz",
+            f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST}",
         ),
     ),
 }

@@ -137,7 +137,14 @@ class _Document:
             return "${"
         if match[1] in env:
             return env[match[1]]
-        if match[1] is None:
+        if match[1] is not None and (file := env.get(f"{match[1]}_FILE")):
+            try:
+                return Path(file).read_text(encoding="utf-8").removesuffix("\n")
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is no text"
+                problem = f"needs the file that {match[1]}_FILE names, which cannot be read: {why}"
+                allowed = "must be a file that this user may read, or set the variable itself"
+        elif match[1] is None:
             problem, allowed = "has a ${ without a variable's name", "must be ${NAME}, or $${ for a ${ as such"
         else:
             problem, allowed = f"needs the variable {match[1]}, which is not set", "must be set in the environment"

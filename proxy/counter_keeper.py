@@ -1,4 +1,5 @@
-"""Keeps the counters of limits equal to the ledger: compares them every few seconds, in a thread of the supervisor.
+"""Keeps the counters of limits equal to the ledger: compares them every few seconds, in a thread of the supervisor,
+and shows what they leave of budgets.
 
 A thread with a loop of its own, because it waits for a database as well as for the store, and nobody waits for it. It
 keeps nothing in memory: whatever interrupts it, the next round does the same work.
@@ -6,16 +7,21 @@ keeps nothing in memory: whatever interrupts it, the next round does the same wo
 
 import asyncio
 import threading
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from proxy.admin.accounts import Accounts
 from proxy.errors import StoreUnavailable
+from proxy.health import OwnMetrics
 from proxy.ledger.database import Ledger, LedgerUnavailable
 from proxy.ledger.migrations import NewerLedger
-from proxy.metrics_ledger import LedgerMetrics
 from proxy.reconcile import OtherLedgers, reconcile
+from proxy.settings import Settings
 from proxy.stores.counters import RedisCounters
+from proxy.stores.keys import RedisKeys
+from proxy.stores.limits import RedisLimits
 from proxy.stores.opening import connect_store
+from proxy.stores.store import Store
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -28,13 +34,17 @@ class CounterKeeper:
     """One keeper; any number of them may share a store and a ledger."""
 
     def __init__(
-        self, ledger_url: str, data_dir: Path, store_url: str, metrics: LedgerMetrics, logger: "FilteringBoundLogger"
+        self, settings: Callable[[], Settings], store_url: str, own: OwnMetrics, logger: "FilteringBoundLogger"
     ) -> None:
-        """Name what is to be compared; nothing is opened before `start`."""
-        self._ledger_url = ledger_url
-        self._data_dir = data_dir
+        """Name what is to be compared; nothing is opened before `start`. The ledger is that of the settings as they are
+        now, plans are those in force.
+        """
+        now = settings()
+        self._ledger_url, self._data_dir = now.ledger, now.data_dir
         self._store_url = store_url
-        self._metrics = metrics
+        self._settings = settings
+        self._metrics = own.ledger
+        self._budgets = own.budgets if now.metrics.account_label else None
         self._logger = logger
         self._stop = threading.Event()
         self._told: str | None = None
@@ -63,7 +73,10 @@ class CounterKeeper:
         ledger = Ledger.open(self._ledger_url, self._data_dir)
         try:
             async with connect_store(self._store_url, call_timeout=_CALL_SECONDS) as connection:
-                corrections = await reconcile(ledger, RedisCounters(connection))
+                try:
+                    corrections = await reconcile(ledger, RedisCounters(connection))
+                finally:  # a comparison that is refused hides no budget
+                    await self._show_budgets(connection)
         finally:
             ledger.close()
         self._metrics.corrected(len(corrections))
@@ -74,6 +87,15 @@ class CounterKeeper:
                 tokens=correction.missing.tokens,
                 nusd=correction.missing.nusd,
             )
+
+    async def _show_budgets(self, connection: Store) -> None:
+        """Tell what accounts have left."""
+        if self._budgets is None:
+            return
+        settings = self._settings()
+        plans = {name: plan.limits() for name, plan in settings.plans.items()}
+        accounts = Accounts(RedisKeys(connection), RedisLimits(connection), plans, settings.default_plan)
+        self._budgets.show((state.account.name, state.use) for state in await accounts.all())
 
     def _tell(self, why: str) -> None:
         if why != self._told:

@@ -14,7 +14,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from proxy.metrics_budgets import BudgetMetrics
 from proxy.metrics_ledger import LedgerMetrics
+from proxy.metrics_machine import MachineMetrics
 
 Readiness = Callable[[], tuple[bool, list[str]]]
 """Whether requests would be served now, and what is wrong; something may be wrong although they are."""
@@ -34,6 +36,8 @@ class OwnMetrics:
         self._reload.set(1)
         self._restarts = Gauge("aion_worker_restarts", "Workers that died and were replaced.", registry=self.registry)
         self.ledger = LedgerMetrics(self.registry)
+        self.budgets = BudgetMetrics(self.registry)
+        self.machine = MachineMetrics(self.registry)
 
     def reloaded(self, *, success: bool) -> None:
         """Show whether the configuration on disk is the one in force."""

@@ -96,6 +96,8 @@ class Supervisor:
         async with contextlib.AsyncExitStack() as stack:
             metrics_files = Path(stack.enter_context(TemporaryDirectory(prefix="aion-proxy-metrics-")))
             self._copies = metrics_files
+            alive = self._workers.values
+            self._own.machine.watch(settings.data_dir, lambda: [(w.process.pid, w.state.ready) for w in list(alive())])
             self._put_in_force(self.configuration)
             listener = stack.enter_context(await listen(settings.server.listen))
             admin_listener = stack.enter_context(await listen(settings.server.admin_listen))
@@ -192,8 +194,7 @@ class Supervisor:
         """Begin to compare the counters of limits with the ledger."""
         from proxy.counter_keeper import CounterKeeper  # noqa: PLC0415 - as in `_open_sink`
 
-        settings = self.configuration.settings
-        keeper = CounterKeeper(settings.ledger, settings.data_dir, self.store_url, self._own.ledger, self._logger)
+        keeper = CounterKeeper(lambda: self.configuration.settings, self.store_url, self._own, self._logger)
         keeper.start()
         return keeper
 

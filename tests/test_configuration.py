@@ -299,3 +299,35 @@ class TestReference:
         assert rows["plans.<name>.budget.usd"] == ("decimal text in USD", "required")
         assert rows["models[].routes[].weight"] == ("whole number, at least 0", "1")
         assert rows["models[].estimate_bytes_per_token"] == ("number or fraction", "4")
+
+
+class TestSecretsInFiles:
+    @pytest.fixture
+    def keyed(self, gateway: Path) -> Path:
+        text = gateway.read_text().replace("base_url:", "api_key: ${KEY}\n            base_url:")
+        gateway.write_text(text)
+        return gateway
+
+    def key(self, path: Path, **env: str) -> str:
+        key = load(path, env).settings.providers["open-router"].api_key
+        assert key is not None
+        return key.get_secret_value()
+
+    def test_a_variable_that_is_not_set_is_read_from_the_file_that_its_file_variable_names(self, keyed, tmp_path):
+        (tmp_path / "secret").write_text("s3cr3t\n")
+        assert self.key(keyed, KEY_FILE=str(tmp_path / "secret")) == "s3cr3t"
+
+    def test_the_variable_itself_comes_first(self, keyed):
+        assert self.key(keyed, KEY="s3cr3t", KEY_FILE="/nonexistent") == "s3cr3t"
+
+    def test_a_file_that_cannot_be_read_is_a_mistake_that_says_why(self, keyed):
+        (found,) = mistakes(keyed, KEY_FILE="/nonexistent")
+        assert found.endswith(
+            "api_key: needs the file that KEY_FILE names, which cannot be read: No such file or directory; must be a "
+            "file that this user may read, or set the variable itself"
+        )
+
+    def test_a_file_that_is_no_text_is_a_mistake(self, keyed, tmp_path):
+        (tmp_path / "secret").write_bytes(b"\xff")
+        (found,) = mistakes(keyed, KEY_FILE=str(tmp_path / "secret"))
+        assert "it is no text" in found

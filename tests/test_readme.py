@@ -220,7 +220,7 @@ def test_every_link_into_the_project_leads_somewhere() -> None:
 
 
 def test_every_file_that_is_named_exists() -> None:
-    named = {name for name in CODE.findall(PROSE) if re.fullmatch(r"(proxy|tests|config|\.ci)/[\w./-]*", name)}
+    named = {name for name in CODE.findall(PROSE) if re.fullmatch(r"(proxy|tests|config|deploy|\.ci)/[\w./-]*", name)}
     assert named
     assert not sorted(name for name in named if not (ROOT / name).exists())
 

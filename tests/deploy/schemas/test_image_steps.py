@@ -1,0 +1,80 @@
+"""The steps of deploy/Dockerfile, done in a folder instead of an image: what they install works and is all told."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import run
+
+ROOT = Path(__file__).parents[3]
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+PATIENCE = 110
+INSTALLED = "/opt/aion-proxy"
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the first stage leaves for the second."""
+    source, installed = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("image") / "installed"
+    stage = DOCKERFILE.split("\nFROM ")[1]
+    environ = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "PIP_USER"}}
+    for word, rest in re.findall(r"^(COPY|RUN) (.*)$", stage, re.MULTILINE):
+        if word == "COPY":
+            *names, target = rest.split()
+            for name in names:
+                copy(ROOT / name, source / target / name if target == "./" else source / target)
+            continue
+        command = re.sub(r"(?<![\w/])python -m", f"{run.find_pip()} -m", rest.replace(INSTALLED, str(installed)))
+        done = subprocess.run(
+            ["sh", "-euc", command],
+            cwd=source,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    return installed
+
+
+def copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copyfile(path, target)
+
+
+def test_the_gateway_of_the_image_takes_the_image_s_configuration(image, tmp_path):
+    environ = dict(re.findall(r"\b(AION_\w+)=(\S+)", DOCKERFILE))
+    environ |= {"AION_PROXY_CONFIG": str(ROOT / "config" / "gateway.yaml"), "PATH": f"{image / 'bin'}:/usr/bin:/bin"}
+    done = subprocess.run(
+        ["aion-proxy", "check"], cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60, check=False,
+        executable=image / "bin" / "aion-proxy",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_it_holds_no_tool_that_builds_or_installs(image):
+    programs = {path.name for path in (image / "bin").iterdir()}
+    assert not [name for name in programs if name.startswith(("pip", "uv", "flit", "pytest", "ruff", "gcc"))]
+
+
+def test_its_bill_of_materials_names_what_is_installed(image):
+    label = re.search(r'aion-proxy\.sbom="([^"]+)"', DOCKERFILE)
+    assert label is not None
+    bill = json.loads(Path(label[1].replace(INSTALLED, str(image))).read_text("utf-8"))
+    told = {one["name"].lower(): one["version"] for one in bill["components"]}
+    (packages,) = image.glob("lib/python*/site-packages")
+    installed = {
+        one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions(path=[str(packages)])
+    }
+    assert told == installed
+    assert "aion-proxy" in told
