@@ -51,16 +51,25 @@ def _costs(connection: Connection) -> Check:
     names = ("request_id", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_pusd")
     prices = ("price_prompt", "price_completion", "price_input_cache_read")
     query = select(*(usage.c[name] for name in (*names, *prices)))
-    parsed = lru_cache(maxsize=1024)(Prices.parse)
+    parsed = lru_cache(maxsize=1024)(_prices)
     seen, wrong = 0, []
     for request_id, prompt, cached, completion, cost, *text in connection.execution_options(
         yield_per=ROWS_AT_ONCE
     ).execute(query):
         seen += 1
-        if cached > prompt or parsed(*text).cost(prompt, cached, completion) != cost:
+        paid = parsed(*text)
+        if paid is None or cached > prompt or paid.cost(prompt, cached, completion) != cost:
             wrong.append(request_id)
     detail = f"{seen:,} rows" + (f"; wrong: {_some(wrong)}" if wrong else "")
     return Check("cost is tokens times prices", not wrong, detail)
+
+
+def _prices(*text: Any) -> Prices | None:  # noqa: ANN401 - whatever stands in the row
+    """Read a row's prices; None if they cannot be read, so that nothing is what they make."""
+    try:
+        return Prices.parse(*text)
+    except (ValueError, TypeError):
+        return None
 
 
 def _sums(connection: Connection, name: str, table: Table, of_rows: Select[Any]) -> Check:

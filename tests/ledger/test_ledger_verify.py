@@ -35,6 +35,7 @@ def test_a_ledger_that_was_only_written_by_the_gateway_holds(ledger: Ledger):
     [
         ("UPDATE usage SET cost_pusd = cost_pusd + 1 WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage SET price_prompt = '0.000001' WHERE request_id = '3'", "cost is tokens times prices"),
+        ("UPDATE usage SET price_completion = 'free' WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage SET cached_tokens = prompt_tokens + 1 WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage_hourly SET requests = requests + 1 WHERE account = 'a'", "hourly sums equal rows"),
         ("UPDATE usage_hourly SET cost_low = cost_low - 1 WHERE account = 'a'", "hourly sums equal rows"),
