@@ -7,6 +7,7 @@ import pytest
 from ledger_rows import HOUR, NOON, record
 from sqlalchemy import text
 
+from proxy.journal_records import LARGEST_COST
 from proxy.ledger.database import Ledger
 from proxy.ledger.verify import checks, count
 
@@ -28,6 +29,14 @@ def broken(ledger: Ledger) -> list[str]:
 
 def test_a_ledger_that_was_only_written_by_the_gateway_holds(ledger: Ledger):
     assert broken(ledger) == []
+
+
+def test_a_cost_that_is_cut_at_the_largest_that_can_be_written_is_right(ledger_url: str, tmp_path: Path):
+    ledger = Ledger.open(ledger_url, tmp_path)
+    ledger.insert([record("1", price_completion="1", completion_tokens=10**9, cost_pusd=LARGEST_COST)])
+    with ledger.reading() as connection:
+        assert [check for check in checks(connection) if not check.ok] == []
+    ledger.close()
 
 
 @pytest.mark.parametrize(
