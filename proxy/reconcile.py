@@ -1,7 +1,8 @@
 """Counters follow the ledger: what the store has lost is added again, what nobody settled is settled.
 
-The ledger is the record of what was used; counters are there to be fast. Once a minute, and at once when the store
-lost data, every account's counters are compared with the sum of its rows and moved to it.
+The ledger is the record of what was used; counters are there to be fast. Every account's counters are compared with
+the sum of its rows and moved to it, and so is the beginning of its day and month: a clock that jumped over midnight
+and back has begun them anew.
 """
 
 from collections.abc import Mapping
@@ -102,18 +103,35 @@ async def _reconcile_account(ledger: Ledger, counters: CounterStore, account: st
             rows = _rows(connection, read)
             found = drift(charged, rows, read)
             periods = _periods(connection, account, read, found)
+            forgotten = _forgotten(read, found, periods)
         if found.arrived:
             await counters.arrived(account, [(name, read.settled[name]) for name in found.arrived])
         for hold in found.to_settle:
             await counters.settle(account, hold, rows[hold.request_id])
         lowers = min(found.missing.tokens, found.missing.nusd) < 0
-        if found.missing == Charge() or (lowers and read.now_ms - read.forgotten_ms < FORGOTTEN_FOR_MS):
+        if lowers and read.now_ms - read.forgotten_ms < FORGOTTEN_FOR_MS:
+            return None
+        if found.missing == Charge() and not forgotten:
             return None
         if found.to_settle:
             continue  # compare again without them
         if await counters.correct(account, read, found.missing, day=periods[0], month=periods[1]):
             return found.missing
     return None
+
+
+def _forgotten(read: Counters, found: Drift, periods: tuple[tuple[int, Charge], tuple[int, Charge]]) -> bool:
+    """Tell whether the day or the month of the store's clock has more rows than the counters have charged in it.
+
+    Never the other way round: what began before midnight and was settled after it is charged to the later day.
+    """
+    (day, day_began), (month, month_began) = periods
+    known = found.unsettled + found.on_the_way
+    total = read.charged + found.missing - known
+    today, this_month = total - day_began, total.nusd - month_began.nusd
+    charged = read.charged - read.day_began if read.day == day else Charge()
+    charged_this_month = read.charged.nusd - read.month_began_nusd if read.month == month else 0
+    return today.tokens > charged.tokens or today.nusd > charged.nusd or this_month > charged_this_month
 
 
 async def _alone(connection: Connection, counters: CounterStore) -> None:
