@@ -31,6 +31,10 @@ DROPPED: Final = frozenset(
     }
 )  # fmt: skip
 _CONSUMED: Final = ("reasoning_split", "metadata", "stream_options")
+_NO_PROMPT: Final = DROPPED.union(
+    _CONSUMED, ("model", "stream", "max_tokens", "max_completion_tokens", "n", "temperature", "stop")
+)
+"""Fields that no model reads. Of any other it is not known: functions, schemas and templates are part of a prompt."""
 _MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 _NULL: Final = Raw(b"null")
 _TRUE: Final = Raw(b"true")
@@ -133,9 +137,8 @@ class ChatRequest(Struct, frozen=True):
 
     @property
     def prompt_bytes(self) -> int:
-        """The size of what the model will read, as JSON: an upper bound that costs nothing, for the hold."""
-        tools = self.fields.get("tools")
-        return len(bytes(self.fields["messages"])) + (0 if tools is None else len(bytes(tools)))
+        """The size of all that the model may read, as JSON: an upper bound that costs nothing, for the hold."""
+        return sum(len(value) for name, value in self.fields.items() if name not in _NO_PROMPT)
 
     def estimate_prompt(self, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
         """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON.
