@@ -6,6 +6,7 @@ keeps nothing in memory: whatever interrupts it, the next round does the same wo
 
 import asyncio
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from proxy.ledger.migrations import NewerLedger
 from proxy.metrics_ledger import LedgerMetrics
 from proxy.reconcile import OtherLedgers, reconcile
 from proxy.stores.counters import RedisCounters
-from proxy.stores.opening import connect_store
+from proxy.stores.opening import store_at
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -61,10 +62,13 @@ class CounterKeeper:
 
     async def _round(self) -> None:
         ledger = Ledger.open(self._ledger_url, self._data_dir)
+        store = store_at(self._store_url, call_timeout=_CALL_SECONDS)
         try:
-            async with connect_store(self._store_url, call_timeout=_CALL_SECONDS) as connection:
-                corrections = await reconcile(ledger, RedisCounters(connection))
+            with suppress(StoreUnavailable):  # a cluster may have lost a node, which concerns its own accounts only
+                await store.connect()
+            corrections = await reconcile(ledger, RedisCounters(store))
         finally:
+            await store.close()
             ledger.close()
         self._metrics.corrected(len(corrections))
         for correction in corrections:

@@ -6,6 +6,7 @@ and back has begun them anew.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from proxy.drift import Charge, Counters, Drift, OpenHold, drift
+from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
 from proxy.ledger.queries import charged_in_all, charged_since, charges, charges_of, identity
 from proxy.ledger.schema import DAY_MS
@@ -80,16 +82,18 @@ async def compare(ledger: Ledger, counters: CounterStore) -> Mapping[str, Drift]
 async def reconcile(ledger: Ledger, counters: CounterStore) -> list[Correction]:
     """Settle what has a row and was never settled, and move the counters of every account to the ledger's sums.
 
-    Raises as `compare`. May run in any number of gateways at once: a correction is applied by one of them.
+    Raises as `compare`, but passes over accounts that are on a lost node of a cluster. May run in any number of
+    gateways at once: a correction is applied by one of them.
     """
     with ledger.reading() as connection:
         await _alone(connection, counters)
         accounts = list(charges(connection))
     found = []
     for account in accounts:
-        missing = await _reconcile_account(ledger, counters, account)
-        if missing is not None:
-            found.append(Correction(account, missing))
+        with suppress(StoreUnavailable):
+            missing = await _reconcile_account(ledger, counters, account)
+            if missing is not None:
+                found.append(Correction(account, missing))
     return found
 
 
