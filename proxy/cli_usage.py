@@ -11,13 +11,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from sqlalchemy.exc import DBAPIError
 from tabulate import tabulate
 
 from proxy.admin.documents import as_text, rfc3339
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.cli_outside import Outside
 from proxy.configuration import load
-from proxy.ledger.database import Ledger, LedgerUnavailable
+from proxy.ledger.database import Ledger, LedgerUnavailable, describe
 from proxy.ledger.export import Format, write
 from proxy.ledger.migrations import NewerLedger
 from proxy.ledger.queries import By, Group, Selection, Sums, rows, sums
@@ -40,8 +41,9 @@ def opened_ledger(settings: Settings) -> Iterator[Ledger]:
     try:
         with closing(Ledger.open(settings.ledger, settings.data_dir)) as ledger:
             yield ledger
-    except LedgerUnavailable as why:
-        message = f"the ledger cannot be used: {why.detail} (`ledger` in the configuration names it)"
+    except (LedgerUnavailable, DBAPIError) as why:
+        detail = why.detail if isinstance(why, LedgerUnavailable) else describe(why)
+        message = f"the ledger cannot be used: {detail} (`ledger` in the configuration names it)"
         raise OperationRefused(Reason.UNAVAILABLE, message) from None
     except NewerLedger as why:
         raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None

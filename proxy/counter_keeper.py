@@ -8,6 +8,7 @@ keeps nothing in memory: whatever interrupts it, the next round does the same wo
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from proxy.admin.accounts import Accounts
@@ -20,7 +21,7 @@ from proxy.settings import Settings
 from proxy.stores.counters import RedisCounters
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
-from proxy.stores.opening import connect_store
+from proxy.stores.opening import store_at
 from proxy.stores.store import Store
 
 if TYPE_CHECKING:
@@ -71,13 +72,16 @@ class CounterKeeper:
 
     async def _round(self) -> None:
         ledger = Ledger.open(self._ledger_url, self._data_dir)
+        store = store_at(self._store_url, call_timeout=_CALL_SECONDS)
         try:
-            async with connect_store(self._store_url, call_timeout=_CALL_SECONDS) as connection:
-                try:
-                    corrections = await reconcile(ledger, RedisCounters(connection))
-                finally:  # a comparison that is refused hides no budget
-                    await self._show_budgets(connection)
+            with suppress(StoreUnavailable):  # a cluster may have lost a node, which concerns its own accounts only
+                await store.connect()
+            try:
+                corrections = await reconcile(ledger, RedisCounters(store))
+            finally:  # a comparison that is refused hides no budget
+                await self._show_budgets(store)
         finally:
+            await store.close()
             ledger.close()
         self._metrics.corrected(len(corrections))
         for correction in corrections:

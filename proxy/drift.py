@@ -52,6 +52,13 @@ class Counters:
     open: tuple[OpenHold, ...]
     settled: Mapping[str, Charge]
     """Requests charged lately, by id: every one that the ledger may not know yet."""
+    day: int = 0
+    """The last one in which something was settled, in days since 1970."""
+    day_began: Charge = Charge()
+    """What was charged when it began; what was used since is the difference."""
+    month: int = 0
+    """The same for the month, 202612 for December 2026."""
+    month_began_nusd: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,8 @@ class Drift:
     """Requests that have a row and are not settled: whoever should have done that has died, or is about to."""
     arrived: tuple[str, ...]
     """Settled requests that the ledger knows by now."""
+    unsettled: Charge
+    """What these were charged."""
     on_the_way: Charge
     """What was settled and has no row yet."""
 
@@ -78,4 +87,4 @@ def drift(ledger: Charge, rows: Mapping[str, Charge], counters: Counters) -> Dri
     unsettled = Charge.sum([rows[hold.request_id] for hold in to_settle])
     on_the_way = Charge.sum([charge for name, charge in counters.settled.items() if name not in rows])
     arrived = tuple(name for name in counters.settled if name in rows)
-    return Drift((ledger - unsettled) - (counters.charged - on_the_way), to_settle, arrived, on_the_way)
+    return Drift((ledger - unsettled) - (counters.charged - on_the_way), to_settle, arrived, unsettled, on_the_way)

@@ -95,10 +95,15 @@ def encode(record: Record) -> bytes:
 
 
 def decode(payload: bytes) -> Record | None:
-    """Read a record; None for one that cannot be read, which a newer version may have written."""
+    """Read a record; None for one that cannot be read, which a newer version may have written.
+
+    What begins has to have prices: if its end is lost, they are what it is billed by.
+    """
     try:
         record: Record = _DECODER.decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        if isinstance(record, Started | Carried):
+            _prices(record if isinstance(record, Started) else record.started)
+    except (msgspec.MsgspecError, ValueError):
         return None
     return record
 
@@ -160,7 +165,7 @@ def crashed(known: Carried) -> UsageRecord:
             first_byte_at=None,
             marked_at=started.started_at,
         )
-    prices = Prices.parse(started.price_prompt, started.price_completion, started.price_input_cache_read)
+    prices = _prices(started)
     return UsageRecord(
         request_id=started.request_id,
         upstream_id=marked.upstream_id,
@@ -188,3 +193,7 @@ def crashed(known: Carried) -> UsageRecord:
         duration_ms=max(0, marked.marked_at - started.started_at),
         metadata=started.metadata,
     )
+
+
+def _prices(started: Started) -> Prices:
+    return Prices.parse(started.price_prompt, started.price_completion, started.price_input_cache_read)

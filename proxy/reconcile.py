@@ -1,10 +1,12 @@
 """Counters follow the ledger: what the store has lost is added again, what nobody settled is settled.
 
-The ledger is the record of what was used; counters are there to be fast. Once a minute, and at once when the store
-lost data, every account's counters are compared with the sum of its rows and moved to it.
+The ledger is the record of what was used; counters are there to be fast. Every account's counters are compared with
+the sum of its rows and moved to it, and so is the beginning of its day and month: a clock that jumped over midnight
+and back has begun them anew.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
@@ -12,6 +14,7 @@ from typing import Final, Protocol
 from sqlalchemy import Connection
 
 from proxy.drift import Charge, Counters, Drift, OpenHold, drift
+from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
 from proxy.ledger.queries import charged_in_all, charged_since, charges, charges_of, identity
 from proxy.ledger.schema import DAY_MS
@@ -79,16 +82,18 @@ async def compare(ledger: Ledger, counters: CounterStore) -> Mapping[str, Drift]
 async def reconcile(ledger: Ledger, counters: CounterStore) -> list[Correction]:
     """Settle what has a row and was never settled, and move the counters of every account to the ledger's sums.
 
-    Raises as `compare`. May run in any number of gateways at once: a correction is applied by one of them.
+    Raises as `compare`, but passes over accounts that are on a lost node of a cluster. May run in any number of
+    gateways at once: a correction is applied by one of them.
     """
     with ledger.reading() as connection:
         await _alone(connection, counters)
         accounts = list(charges(connection))
     found = []
     for account in accounts:
-        missing = await _reconcile_account(ledger, counters, account)
-        if missing is not None:
-            found.append(Correction(account, missing))
+        with suppress(StoreUnavailable):
+            missing = await _reconcile_account(ledger, counters, account)
+            if missing is not None:
+                found.append(Correction(account, missing))
     return found
 
 
@@ -102,18 +107,35 @@ async def _reconcile_account(ledger: Ledger, counters: CounterStore, account: st
             rows = _rows(connection, read)
             found = drift(charged, rows, read)
             periods = _periods(connection, account, read, found)
+            forgotten = _forgotten(read, found, periods)
         if found.arrived:
             await counters.arrived(account, [(name, read.settled[name]) for name in found.arrived])
         for hold in found.to_settle:
             await counters.settle(account, hold, rows[hold.request_id])
         lowers = min(found.missing.tokens, found.missing.nusd) < 0
-        if found.missing == Charge() or (lowers and read.now_ms - read.forgotten_ms < FORGOTTEN_FOR_MS):
+        if lowers and read.now_ms - read.forgotten_ms < FORGOTTEN_FOR_MS:
+            return None
+        if found.missing == Charge() and not forgotten:
             return None
         if found.to_settle:
             continue  # compare again without them
         if await counters.correct(account, read, found.missing, day=periods[0], month=periods[1]):
             return found.missing
     return None
+
+
+def _forgotten(read: Counters, found: Drift, periods: tuple[tuple[int, Charge], tuple[int, Charge]]) -> bool:
+    """Tell whether the day or the month of the store's clock has more rows than the counters have charged in it.
+
+    Never the other way round: what began before midnight and was settled after it is charged to the later day.
+    """
+    (day, day_began), (month, month_began) = periods
+    known = found.unsettled + found.on_the_way
+    total = read.charged + found.missing - known
+    today, this_month = total - day_began, total.nusd - month_began.nusd
+    charged = read.charged - read.day_began if read.day == day else Charge()
+    charged_this_month = read.charged.nusd - read.month_began_nusd if read.month == month else 0
+    return today.tokens > charged.tokens or today.nusd > charged.nusd or this_month > charged_this_month
 
 
 async def _alone(connection: Connection, counters: CounterStore) -> None:

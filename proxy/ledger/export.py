@@ -1,7 +1,7 @@
 """Rows of the ledger as files: CSV, JSON lines and Parquet, one row after the other.
 
 Names are the ledger's own. A time is RFC 3339 in UTC (a timestamp in Parquet), a cost a whole number of pico-dollars;
-`metadata` is JSON, as an object in JSON lines and as text elsewhere.
+`metadata` is JSON, as an object in JSON lines and as text elsewhere; where a row is a line, it has no line breaks.
 """
 
 import csv
@@ -22,6 +22,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS: Final = UsageRecord.__struct_fields__
 _STARTED: Final = _FIELDS.index("started_at")
 _STREAM: Final = _FIELDS.index("stream")
+_METADATA: Final = _FIELDS.index("metadata")
+_BREAKS: Final = str.maketrans("\r\n", "  ")
+"""Inside of a JSON text a line can only break between two values: a blank there means the same."""
 _SECONDS_KEPT: Final = 1_024
 _ROWS_IN_A_GROUP: Final = 50_000
 
@@ -49,6 +52,7 @@ def _csv(rows: Iterable[Sequence[Any]], to: BinaryIO) -> None:
             values = list(row)
             values[_STREAM] = "true" if values[_STREAM] else "false"
             values[_STARTED] = _moment(values[_STARTED], day_and_time)
+            values[_METADATA] = _in_one_line(values[_METADATA])
             writer.writerow(values)
         text.flush()
     finally:
@@ -60,8 +64,8 @@ def _json_lines(rows: Iterable[Sequence[Any]], to: BinaryIO) -> None:
     for row in rows:
         document = dict(zip(_FIELDS, row, strict=True))
         document["started_at"] = _moment(document["started_at"], day_and_time)
-        if document["metadata"] is not None:
-            document["metadata"] = orjson.Fragment(document["metadata"])
+        metadata = _in_one_line(document["metadata"])
+        document["metadata"] = None if metadata is None else orjson.Fragment(metadata)
         to.write(orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
 
 
@@ -93,6 +97,11 @@ def _batches(rows: Iterable[Sequence[Any]]) -> Iterator[list[Sequence[Any]]]:
     iterator = iter(rows)
     while batch := list(islice(iterator, _ROWS_IN_A_GROUP)):
         yield batch
+
+
+def _in_one_line(metadata: str | None) -> str | None:
+    """Return what a client sent without its line breaks, with which it could end a row and begin another."""
+    return None if metadata is None else metadata.translate(_BREAKS)
 
 
 def _moment(ms: int, day_and_time: Callable[[int], str]) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Select, Table, case, distinct, func, select
 
+from proxy.journal_records import LARGEST_COST
 from proxy.ledger.queries import ROWS_AT_ONCE
 from proxy.ledger.schema import COST_UNIT, DAY_MS, HOUR_MS, usage, usage_account, usage_daily, usage_hourly
 from proxy.pricing import Prices
@@ -51,16 +52,25 @@ def _costs(connection: Connection) -> Check:
     names = ("request_id", "prompt_tokens", "cached_tokens", "completion_tokens", "cost_pusd")
     prices = ("price_prompt", "price_completion", "price_input_cache_read")
     query = select(*(usage.c[name] for name in (*names, *prices)))
-    parsed = lru_cache(maxsize=1024)(Prices.parse)
+    parsed = lru_cache(maxsize=1024)(_prices)
     seen, wrong = 0, []
     for request_id, prompt, cached, completion, cost, *text in connection.execution_options(
         yield_per=ROWS_AT_ONCE
     ).execute(query):
         seen += 1
-        if cached > prompt or parsed(*text).cost(prompt, cached, completion) != cost:
+        paid = parsed(*text)
+        if paid is None or cached > prompt or min(paid.cost(prompt, cached, completion), LARGEST_COST) != cost:
             wrong.append(request_id)
     detail = f"{seen:,} rows" + (f"; wrong: {_some(wrong)}" if wrong else "")
     return Check("cost is tokens times prices", not wrong, detail)
+
+
+def _prices(*text: Any) -> Prices | None:  # noqa: ANN401 - whatever stands in the row
+    """Read a row's prices; None if they cannot be read, so that nothing is what they make."""
+    try:
+        return Prices.parse(*text)
+    except (ValueError, TypeError):
+        return None
 
 
 def _sums(connection: Connection, name: str, table: Table, of_rows: Select[Any]) -> Check:
@@ -95,7 +105,8 @@ def _accounts_of_rows() -> Select[Any]:
 
 def _money() -> tuple[Any, Any, Any]:
     cost = usage.c.cost_pusd
-    return func.sum(cost // COST_UNIT), func.sum(cost % COST_UNIT), func.sum((cost + 999) // 1000)
+    nusd = cost // 1000 + case((cost % 1000 > 0, 1), else_=0)  # rounded up, and never above the largest number
+    return func.sum(cost // COST_UNIT), func.sum(cost % COST_UNIT), func.sum(nusd)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -120,6 +120,12 @@ def _limit_fault(reached: LimitReached, limits: Limits) -> Fault:
 
 def _budget_sentence(reached: LimitReached, limits: Limits) -> str:
     per = reached.period or limits.budget_per
+    if reached.asked > reached.allowed:
+        asked, allowed = (format_usd(value * _PUSD_PER_NUSD) for value in (reached.asked, reached.allowed))
+        return (
+            f"This request may cost {asked} USD, more than the whole budget of {allowed} USD; "
+            "send a shorter prompt or a smaller `max_tokens`."
+        )
     period = {Period.DAY: "today's ", Period.MONTH: "this month's ", Period.TOTAL: "the "}[per]
     after = "it starts again with the next period" if per is not Period.TOTAL else "the operator can raise it"
     allowed, left = (format_usd(max(value, 0) * _PUSD_PER_NUSD) for value in (reached.allowed, reached.left))

@@ -124,7 +124,7 @@ class Settler:
         self.send_again()
 
     async def renew(self) -> None:
-        """Extend the lease of every open reservation, one call per account."""
+        """Extend the lease of every open reservation, one call per account: on a cluster, some may be out of reach."""
         by_account: dict[str, list[Hold]] = defaultdict(list)
         for one in self._open.values():
             by_account[one.account] += one.holds()
@@ -133,7 +133,6 @@ class Settler:
                 await self._store.renew(account, holds)
             except StoreUnavailable as away:
                 self._trouble(away.detail)
-                return
 
     def send_again(self) -> None:
         """Send settlements that the store did not take; each that it takes then draws the next one after it."""

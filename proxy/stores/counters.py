@@ -16,6 +16,7 @@ from proxy.stores.store import Store
 
 _AMOUNTS: Final = re.compile(r"(\S+) (\d+) (\d+)")
 _AT_ONCE: Final = 100
+_PERIODS: Final = ("day", "day_tokens", "day_nusd", "month", "month_nusd")
 _LEDGERS: Final = f"{shard_prefix(0)}ledgers"
 
 
@@ -36,7 +37,10 @@ class RedisCounters:
         return {name.decode() for name in await self._connection.call("SMEMBERS", _LEDGERS)}
 
     async def read(self, account: str) -> Counters | None:
-        """Return an account's counters at one moment; None if the store does not have it."""
+        """Return an account's counters at one moment; None if the store does not have it.
+
+        Where its periods began is read a moment later: if one begins in between, a correction is refused anyway.
+        """
         prefix = shard_prefix(shard_of(account))
         keys = [f"{prefix}{kind}:{account}" for kind in ("acct", "lease", "late", "charged")]
         reply: list[Any] = await self._connection.script(self._counters, keys, (account,), echo=account)
@@ -45,7 +49,10 @@ class RedisCounters:
         corrections, tokens, nusd, now_ms, forgotten = (int(value) for value in reply[2:7])
         settled = {name: Charge(tokens, nusd) for name, tokens, nusd in map(_amounts, reply[8])}
         holds = tuple(OpenHold(*_amounts(lease)) for lease in reply[7])
-        return Counters(Charge(tokens, nusd), corrections, now_ms, forgotten, holds, settled)
+        words = await self._connection.call("HMGET", keys[0], *_PERIODS)
+        day, day_tokens, day_nusd, month, month_nusd = (int(word or 0) for word in words)
+        began = (day, Charge(day_tokens, day_nusd), month, month_nusd)
+        return Counters(Charge(tokens, nusd), corrections, now_ms, forgotten, holds, settled, *began)
 
     async def settle(self, account: str, hold: OpenHold, used: Charge) -> None:
         """Settle a request for whoever should have done it; if it was settled meanwhile, nothing changes.

@@ -4,7 +4,6 @@ Checks only what the gateway itself needs or promises; the provider knows its mo
 that the client sent. Pure: bytes in, a value or a `Refusal` out.
 """
 
-import re
 from typing import Annotated, Final
 
 import msgspec
@@ -16,6 +15,7 @@ from proxy.usage import tokens_of
 from proxy.wire import json
 from proxy.wire.history import send_back
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.mistyped import mistyped
 from proxy.wire.reasoning import FIELDS, SWITCHES, turns_thinking_off
 
 MAX_METADATA: Final = 16 * 1024
@@ -31,6 +31,10 @@ DROPPED: Final = frozenset(
     }
 )  # fmt: skip
 _CONSUMED: Final = ("reasoning_split", "metadata", "stream_options")
+_NO_PROMPT: Final = DROPPED.union(
+    _CONSUMED, ("model", "stream", "max_tokens", "max_completion_tokens", "n", "temperature", "stop")
+)
+"""Fields that no model reads. Of any other it is not known: functions, schemas and templates are part of a prompt."""
 _MAX_TOKENS: Final = ("max_tokens", "max_completion_tokens")
 _NULL: Final = Raw(b"null")
 _TRUE: Final = Raw(b"true")
@@ -135,9 +139,8 @@ class ChatRequest(Struct, frozen=True):
 
     @property
     def prompt_bytes(self) -> int:
-        """The size of what the model will read, as JSON: an upper bound that costs nothing, for the hold."""
-        tools = self.fields.get("tools")
-        return len(self.fields["messages"]) + (0 if tools is None else len(tools))
+        """The size of all that the model may read, as JSON: an upper bound that costs nothing, for the hold."""
+        return sum([len(value) for name, value in self.fields.items() if name not in _NO_PROMPT])
 
     def estimate_prompt(self, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
         """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON."""
@@ -256,7 +259,7 @@ def _last_of_each(fields: RawObject) -> _Checked:
     try:
         return _checked.decode(json.encode(fields))
     except msgspec.ValidationError as error:
-        raise _invalid(str(error), "") from None
+        raise mistyped(str(error), "") from None
 
 
 def _said_in_vain(fields: RawObject) -> tuple[str, ...]:
@@ -298,7 +301,7 @@ def _check_content(message: _Message, param: str) -> None:
         try:
             parts = _parts.decode(message.content)
         except msgspec.ValidationError as error:
-            raise _invalid(str(error), param) from None
+            raise mistyped(str(error), param) from None
         for index, part in enumerate(parts):
             if part.type == "text" and not bytes(part.text).startswith(b'"'):
                 raise invalid_request(f"`{param}[{index}].text` must be a string.", param=f"{param}[{index}].text")
@@ -331,29 +334,6 @@ def _max_tokens(older: int | None, newer: int | None) -> int | None:
         message = "`max_tokens` and `max_completion_tokens` differ; send one of them."
         raise invalid_request(message, param="max_tokens")
     return older or newer
-
-
-_WORDS: Final = {
-    "str": "a string", "int": "a whole number", "float": "a decimal number", "bool": "true or false",
-    "array": "a list", "object": "an object",
-}  # fmt: skip
-
-
-def _invalid(finding: str, below: str) -> Refusal:
-    """Turn the decoder's finding into a refusal with a JSON path; neither ever quotes the value."""
-    text, _, path = finding.partition(" - at `$")
-    where = (below + path.rstrip("`")).lstrip(".")
-    if match := re.fullmatch(r"Object missing required field `(\w+)`", text):
-        where = f"{where}.{match[1]}"
-        return invalid_request(f"`{where}` is missing.", param=where, code="missing_parameter")
-    if match := re.fullmatch(r"Expected `([^`]+)` (>=|<=) (\d+)", text):
-        bound = "at least" if match[2] == ">=" else "at most"
-        return invalid_request(f"`{where}` must be a whole number of {bound} {match[3]}.", param=where)
-    if match := re.fullmatch(r"Expected `([^`]+)`, got `([^`]+)`", text):
-        wanted = " or ".join(_WORDS.get(word, word) for word in match[1].split(" | ") if word != "null")
-        got = _WORDS.get(match[2], match[2])
-        return invalid_request(f"`{where}` must be {wanted}, not {got}.", param=where)
-    return invalid_request(f"`{where}` is not valid.", param=where)
 
 
 def _set_stream_options(fields: RawObject, given: Raw | None, dialect: Dialect) -> None:

@@ -27,6 +27,7 @@ _STORED: Final = ("previous_response_id", "conversation", "prompt")
 _NATIVE: Final = frozenset({"store", "stream_options"})
 _ECHOED: Final = ("instructions", "metadata", "temperature", "tool_choice", "top_p")
 _LIMIT: Final = "max_output_tokens"
+_MEASURED: Final = frozenset({"instructions", "input", _LIMIT})
 _NO_MESSAGES: Final = Raw(b'[{"role":"user","content":""}]')
 
 _positive: Final = msgspec.json.Decoder(Annotated[int, Meta(ge=1)])
@@ -146,10 +147,8 @@ def native_stand_in(request: ResponseRequest) -> ChatRequest:
     for role, name in (("system", "instructions"), ("user", "input")):
         if (value := given(fields, name)) is not None:
             conversation.measure(role, value, name)
-    messages = Raw(json.encode(conversation.messages()))
-    prompt = {"messages": messages}
-    if "tools" in fields:
-        prompt["tools"] = fields["tools"]
+    prompt = {name: value for name, value in fields.items() if name not in _MEASURED}
+    messages = prompt["messages"] = Raw(json.encode(conversation.messages()))
     return msgspec.structs.replace(request.shared, fields=prompt, text_sizes=text_sizes(messages))
 
 

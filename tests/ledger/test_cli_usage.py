@@ -206,6 +206,16 @@ def test_a_ledger_of_a_newer_version_is_refused_with_the_way_out(used: Bench):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "words", [["usage", "--since", "90m"], ["ledger", "export", "--format", "csv"], ["ledger", "verify"]]
+)
+def test_a_ledger_that_fails_while_it_is_read_is_one_line_that_says_so(used: Bench, words: list[str]):
+    used.damage("DROP TABLE usage")
+    code, _, err = used.run(*words)
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("aion-proxy: the ledger cannot be used: no such table: usage (`ledger` in the configuration")
+
+
 def test_a_database_that_is_away_is_one_line_without_its_password(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], unused_tcp_port: int
 ):

@@ -1,9 +1,12 @@
 """What a journal says becomes exactly one row for every request that a provider may have worked on."""
 
+from collections.abc import Callable
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rows import HOUR, PRICES, ROWS, marked, row, started
 
 from proxy.journal_records import (
@@ -14,6 +17,7 @@ from proxy.journal_records import (
     Opened,
     Record,
     Replay,
+    Started,
     crashed,
     decode,
     encode,
@@ -46,6 +50,11 @@ def test_no_bytes_at_all_make_reading_a_record_fail(payload: bytes) -> None:
 
 def test_a_record_of_a_kind_that_is_not_known_is_none() -> None:
     assert decode(msgspec.msgpack.encode(["refund", "req_1", 5])) is None
+
+
+@pytest.mark.parametrize("kind", [lambda record: record, Carried], ids=["started", "carried"])
+def test_a_beginning_without_prices_that_can_be_read_is_none(kind: Callable[[Started], Record]) -> None:
+    assert decode(encode(kind(replace(started(), price_prompt="free")))) is None
 
 
 def test_a_request_that_ended_has_the_row_it_ended_with() -> None:

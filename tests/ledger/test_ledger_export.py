@@ -19,9 +19,9 @@ ROWS = [
 ]
 
 
-def written(how: Format) -> bytes:
+def written(how: Format, rows: list[UsageRecord] = ROWS) -> bytes:
     file = io.BytesIO()
-    write(map(astuple, ROWS), how, file)
+    write(map(astuple, rows), how, file)
     return file.getvalue()
 
 
@@ -42,6 +42,18 @@ def test_csv_has_a_heading_and_a_line_per_row():
         "false",
         "2026-01-31T12:00:00.007Z",
     )
+
+
+@pytest.mark.parametrize("metadata", ['{"a":\n{"request_id":"forged"}\r\n}', "{\r}"])
+def test_metadata_that_was_sent_in_several_lines_does_not_end_a_row(metadata: str):
+    rows = [record("a", metadata=metadata), record("b")]
+    lines = written(Format.JSONL, rows).splitlines()
+    assert [json.loads(line)["request_id"] for line in lines] == ["a", "b"]
+    assert json.loads(lines[0])["metadata"] == json.loads(metadata)
+
+    table = written(Format.CSV, rows).decode()
+    assert len(table.splitlines()) == 3
+    assert [line["request_id"] for line in csv.DictReader(io.StringIO(table))] == ["a", "b"]
 
 
 def test_parquet_has_typed_columns():

@@ -7,6 +7,7 @@ import pytest
 from ledger_rows import HOUR, NOON, record
 from sqlalchemy import text
 
+from proxy.journal_records import LARGEST_COST
 from proxy.ledger.database import Ledger
 from proxy.ledger.verify import checks, count
 
@@ -30,11 +31,20 @@ def test_a_ledger_that_was_only_written_by_the_gateway_holds(ledger: Ledger):
     assert broken(ledger) == []
 
 
+def test_a_cost_that_is_cut_at_the_largest_that_can_be_written_is_right(ledger_url: str, tmp_path: Path):
+    ledger = Ledger.open(ledger_url, tmp_path)
+    ledger.insert([record("1", price_completion="1", completion_tokens=10**9, cost_pusd=LARGEST_COST)])
+    with ledger.reading() as connection:
+        assert [check for check in checks(connection) if not check.ok] == []
+    ledger.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
         ("UPDATE usage SET cost_pusd = cost_pusd + 1 WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage SET price_prompt = '0.000001' WHERE request_id = '3'", "cost is tokens times prices"),
+        ("UPDATE usage SET price_completion = 'free' WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage SET cached_tokens = prompt_tokens + 1 WHERE request_id = '3'", "cost is tokens times prices"),
         ("UPDATE usage_hourly SET requests = requests + 1 WHERE account = 'a'", "hourly sums equal rows"),
         ("UPDATE usage_hourly SET cost_low = cost_low - 1 WHERE account = 'a'", "hourly sums equal rows"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from postgresql_server import PostgresqlServer
 from prometheus_client import CollectorRegistry
 from reading_ledger import rows_in, sums_in, sums_of
@@ -356,6 +357,14 @@ def test_a_record_that_cannot_be_understood_is_counted_and_others_go_on(quick: B
     folder.segment(1).write_bytes(frame(b"\x93\x01\x02\x03") + frame(encode(Ended(row(1)))))
     quick.carry()
     quick.check(row(1))
+    assert quick.metric("aion_journal_damage_total") == 1
+
+
+def test_a_lost_request_that_cannot_be_priced_is_counted_and_others_go_on(quick: Bench) -> None:
+    quick.dead([replace(started(1), price_prompt="free"), started(2)])
+    quick.dead([Ended(row(3))], name="other")
+    quick.carry()
+    assert [found.request_id for found in rows_in(quick.ledger)] == [row(2).request_id, row(3).request_id]
     assert quick.metric("aion_journal_damage_total") == 1
 
 

@@ -200,6 +200,16 @@ class TestLimits:
         assert fault.should_retry is False
         assert b"Retry-After: 86400\r\n" in fault_lines(fault)
 
+    @pytest.mark.parametrize("per", list(Period))
+    async def test_a_request_that_no_period_s_budget_covers_is_told_to_shrink_and_not_to_wait(self, per):
+        answer = LimitReached(Limit.BUDGET, 10**9, 10**9, 2 * 10**9, None, REMAINING, per)
+        fault = (await not_admitted(answer)).fault
+        assert fault.message == (
+            "This request may cost 2 USD, more than the whole budget of 1 USD; "
+            "send a shorter prompt or a smaller `max_tokens`."
+        )
+        assert (fault.code, fault.should_retry) == ("insufficient_quota", False)
+
     async def test_a_budget_that_comes_back_says_when(self):
         fault = (await not_admitted(reached(Limit.BUDGET, wait=90_000))).fault
         assert (fault.retry_after_ms, fault.should_retry) == (90_000, False)

@@ -28,6 +28,7 @@ class Store:
         self.asked: list[tuple[str, Hold, Hold]] = []
         self.answer: asyncio.Future[Limit | None] = asyncio.get_running_loop().create_future()
         self.away = False
+        self.away_for: set[str] = set()
         self.answers = False
 
     def begin_settle(
@@ -45,7 +46,7 @@ class Store:
         return reply
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
-        if self.away:
+        if self.away or account in self.away_for:
             raise StoreUnavailable("connection refused")
         self.renewed.append((account, [hold.request_id for hold in holds]))
 
@@ -314,6 +315,16 @@ async def test_a_renewal_that_fails_is_told_and_tried_again_the_next_time():
     bench.store.away = False
     await bench.settler.renew()
     assert bench.store.renewed == [("acme", ["req_1"])]
+
+
+async def test_an_account_that_is_out_of_reach_costs_no_other_its_leases():
+    bench = Bench()
+    bench.open("req_1", account="on_a_lost_node")
+    bench.open("req_2")
+    bench.store.away_for = {"on_a_lost_node"}
+    await bench.settler.renew()
+    assert bench.troubles == ["connection refused"]
+    assert bench.store.renewed == [("acme", ["req_2"])]
 
 
 async def test_its_task_sends_again_and_renews_for_ever(monkeypatch):

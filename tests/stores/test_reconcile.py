@@ -100,6 +100,34 @@ async def test_usage_of_earlier_days_counts_for_the_total_alone(desk, ledger: Le
     assert await spent(desk, Period.DAY) == await spent(desk, Period.MONTH) == await used_today(desk) == 0
 
 
+@pytest.mark.parametrize("days", [1, 0], ids=["until_the_next_settlement", "since_then"])
+async def test_a_day_and_month_that_a_jumping_clock_began_anew_are_whole_again(
+    desk, ledger: Ledger, counters: RedisCounters, days: int
+):
+    rows = await served(desk, ledger, "a", "b")
+    charged = sum(nano_usd_ceil(row.cost_pusd) for row in rows)
+    day, month = int(await desk.now()) // 86_400 + days, await desk.counter("month") + days
+    await desk.put(day=day, day_tokens=220, day_nusd=charged, month=f"{month:.0f}", month_nusd=charged)
+    assert (await used_today(desk), await spent(desk, Period.DAY), await spent(desk, Period.MONTH)) == (0, 0, 0)
+
+    (correction,) = await reconcile(ledger, counters)
+    assert correction.missing == Charge()
+    assert await used_today(desk) == 220
+    assert {await spent(desk, per) for per in Period} == {charged}
+    assert await reconcile(ledger, counters) == []
+
+
+async def test_what_began_before_midnight_and_was_settled_after_it_stays_in_the_later_day(
+    desk, ledger: Ledger, counters: RedisCounters
+):
+    yesterday = record("a", started_at=int(await desk.now() * 1000) - 86_400_000)
+    ledger.insert([yesterday])
+    await desk.admit(Limits(), "a", 500, 10**6)
+    await settled(desk, yesterday)
+    assert await reconcile(ledger, counters) == []
+    assert await used_today(desk) == 110
+
+
 async def test_a_settlement_whose_row_is_on_its_way_stays_counted(desk, ledger: Ledger, counters: RedisCounters):
     await served(desk, ledger, "a")
     row = await row_of(desk, "b")

@@ -309,6 +309,18 @@ def test_the_divisor_of_an_estimate_may_be_a_fraction():
     assert read_chat_request(body()).estimate_prompt((5, 2)) == 4 + 4  # ten bytes, two and a half a token
 
 
+@pytest.mark.parametrize("name", ["tools", "functions", "response_format", "documents", "chat_template", "of_tomorrow"])
+def test_whatever_a_model_may_read_is_within_the_bound_of_a_prompt(name: str):
+    given = [{"type": "x", "text": "y" * 999}] if name != "response_format" else {"json_schema": {"title": "y" * 999}}
+    bound = read_chat_request(body(**{name: given})).prompt_bytes
+    assert bound == read_chat_request(body()).prompt_bytes + len(json.dumps(given))
+
+
+@pytest.mark.parametrize("field", [{"metadata": {"a": "y" * 999}}, {"stop": "y" * 999}, {"max_tokens": 5}, {"n": 2}])
+def test_what_no_model_reads_is_not(field: dict):
+    assert read_chat_request(body(**field)).prompt_bytes == read_chat_request(body()).prompt_bytes
+
+
 @given(st.lists(st.text(st.characters(codec=None), max_size=40), min_size=1, max_size=4))
 def test_the_bound_of_a_prompt_is_no_less_than_its_text(texts: list[str]):
     """What is held before the call covers what an estimate would bill."""

@@ -264,6 +264,13 @@ def test_tools_weigh_as_they_were_sent():
     assert with_tools.prompt_bytes - without.prompt_bytes == len(json.dumps(tools)) - len("null")
 
 
+def test_a_schema_weighs_on_both_ways():
+    wide = {"format": {"type": "json_schema", "name": "a", "schema": {"title": "x" * 999}}}
+    request, plain = read_response_request(body(text=wide)), read_response_request(body())
+    for way in (native_stand_in, as_chat):
+        assert way(request).prompt_bytes - way(plain).prompt_bytes > 999
+
+
 UNREADABLE = [
     {"type": "web_search_call", "action": "x" * 999},
     {"type": "reasoning", "summary": [], "encrypted_content": "x" * 999},
