@@ -122,7 +122,7 @@ class Gateway:
         except Refusal as refusal:
             await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
             return
-        self._settler.opened(reservation)
+        self._settler.opened(reservation, limits, arrived)
         entry = Entry(call, identity, int(now * 1000))
         admitted = _Admitted(entry, client, reservation, limits, arrived, serving)
         outcome: Outcome = _UNASKED

@@ -7,7 +7,12 @@ version 2 of control groups is known (the kernel's documentation, admin-guide/cg
 import resource
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from proxy.pressure import Pressure, pressure
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 _GROUPS: Final = Path("/sys/fs/cgroup")
 _OWN_GROUP: Final = Path("/proc/self/cgroup")
@@ -15,6 +20,31 @@ _STATM: Final = Path("/proc/self/statm")
 
 Memory = Callable[[], tuple[int, int]]
 """Returns what is used and what may be, in bytes. Raises `OSError` or `ValueError` if it cannot be told."""
+
+
+class MemoryWatch:
+    """Looks now and then, and says in the log when the state changes."""
+
+    def __init__(self, memory: Memory | None, logger: "FilteringBoundLogger") -> None:
+        """Watch `memory`; without one there is never any pressure."""
+        self._memory = memory
+        self._logger = logger
+        self.pressure = Pressure.NONE
+        """What was seen last."""
+
+    def look(self) -> Pressure:
+        """Return how short memory is; where that cannot be told, it is as before."""
+        if self._memory is None:
+            return self.pressure
+        try:
+            used, limit = self._memory()
+        except (OSError, ValueError):
+            return self.pressure
+        before, self.pressure = self.pressure, pressure(used, limit, self.pressure)
+        if self.pressure is not before:
+            log = self._logger.info if self.pressure is Pressure.NONE else self._logger.error
+            log("memory", pressure=self.pressure.name.lower(), used_mib=used >> 20, limit_mib=limit >> 20)
+        return self.pressure
 
 
 def own_memory(limit: int, statm: Path = _STATM) -> Memory:

@@ -29,10 +29,10 @@ from proxy.http_server import GatewayServer
 from proxy.ledger.journal import Journal
 from proxy.ledger.segments import ROOT
 from proxy.logs import FastRequestLog, ReadableRequestLog, is_readable, make_logger
-from proxy.memory import group_memory, own_memory
+from proxy.memory import MemoryWatch, group_memory, own_memory
 from proxy.metrics import Metrics
 from proxy.mistakes import ConfigurationError
-from proxy.pressure import Pressure, pressure
+from proxy.pressure import Pressure
 from proxy.report import Report
 from proxy.serving import Serving
 from proxy.settings import JournalFull, OnStoreOutage, StoreEviction
@@ -142,8 +142,7 @@ class Worker:
         self._state: State | None = None
         self._told_at = 0.0
         limit = settings.server.memory_limit
-        self._memory = group_memory() if limit is None else own_memory(limit)
-        self._pressure = Pressure.NONE
+        self._memory = MemoryWatch(group_memory() if limit is None else own_memory(limit), logger)
 
     async def run(self, commands: asyncio.StreamReader) -> None:
         """Serve until told to stop; returns when everything is settled."""
@@ -236,13 +235,15 @@ class Worker:
         """Say to the store that this worker is there, every few seconds and as soon as it is back; what had to wait
         for it goes first.
         """
+        pause = ATTEND_SECONDS / 32  # of gateways that start together, the first must soon hear of the others
         while True:
             self._store_is_back.clear()
             with contextlib.suppress(StoreUnavailable):
                 self._limits.alone.gateways = count = await self._gateways.attend()
                 self._metrics.gateways(count)
+            pause = min(2 * pause, ATTEND_SECONDS)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._store_is_back.wait(), ATTEND_SECONDS)
+                await asyncio.wait_for(self._store_is_back.wait(), pause)
                 self._settler.store_is_back()
 
     async def _sweep(self) -> None:
@@ -299,6 +300,7 @@ class Worker:
         """Take note of a server that was restarted or replaced: what it was told last may be lost."""
         if self._store_was_up:
             self._logger.warning("the store was restarted or replaced", run_id=greeting.run_id)
+            self._settler.store_was_replaced(time.monotonic())
         if greeting.evicts:
             self._logger.warning("the store may lose limits", detail=evicting(greeting.eviction))
 
@@ -335,7 +337,7 @@ class Worker:
         if self._journal.trouble is not None and self._blocks:
             ready = False
             reasons.append(f"the journal cannot be written: {self._journal.trouble}")
-        if self._pressure is not Pressure.NONE:
+        if self._memory.pressure is not Pressure.NONE:
             ready = False
             reasons.append("memory is nearly used up, so new requests are refused")
         state, now = State(ready=ready, reasons=reasons), self._loop.time()
@@ -346,17 +348,7 @@ class Worker:
 
     def _look_at_memory(self) -> None:
         """Refuse new requests while memory is short, and cut streams that nobody reads before the kernel ends us."""
-        if self._memory is None:
-            return
-        try:
-            used, limit = self._memory()
-        except (OSError, ValueError):  # nobody can say, so nothing is known to be wrong
-            return
-        now = pressure(used, limit, self._pressure)
-        if now is not self._pressure:
-            self._pressure = now
-            log = self._logger.info if now is Pressure.NONE else self._logger.error
-            log("memory", pressure=now.name.lower(), used_mib=used >> 20, limit_mib=limit >> 20)
+        now = self._memory.look()
         self._api.overloaded = now is not Pressure.NONE
         if now is Pressure.CRITICAL:
             self._gateway.drop_stalled()

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.memory import group_memory, own_memory
+from proxy.memory import MemoryWatch, group_memory, own_memory
+from proxy.pressure import Pressure
+from specimens import NotingLogger
 
 
 @pytest.fixture
@@ -75,3 +77,19 @@ def test_the_own_memory_is_what_is_resident_of_this_process():
     assert limit == 123
     resident = int(Path(f"/proc/{os.getpid()}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     assert resident / 2 < used < resident * 2
+
+
+def test_a_change_of_state_is_logged_and_what_cannot_be_told_changes_nothing():
+    logger = NotingLogger()
+    told = iter([(10, 100), (90, 100), (90, 100), None, (10, 100)])
+
+    def memory() -> tuple[int, int]:
+        sizes = next(told)
+        if sizes is None:
+            raise OSError
+        return sizes
+
+    watch = MemoryWatch(memory, logger)
+    none, high = Pressure.NONE, Pressure.HIGH
+    assert [watch.look() for _ in range(5)] == [none, high, high, high, none]
+    assert len(logger.lines) == 2

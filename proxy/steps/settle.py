@@ -7,7 +7,7 @@ leases are renewed here, and holds grow that a stream is about to pass.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Final, Protocol
 
@@ -30,6 +30,8 @@ class _Open(Struct):
 
     account: str
     hold: Hold
+    limits: Limits
+    since: float
     maybe: Hold | None = None
     """What it may hold instead: the store was asked for more, and its answer has not come (yet)."""
 
@@ -57,6 +59,9 @@ class SettlingStore(LimitStore, Protocol):
     ) -> "asyncio.Future[object]":
         """Send a settlement; the future fails where `settle` would raise."""
 
+    async def adopt(self, account: str, hold: Hold, limits: Limits, age_ms: int) -> None:
+        """Take the hold of a request that was let in so long ago, unless the store has it. Raises StoreUnavailable."""
+
 
 class Settler:
     """Keeps every open reservation of one worker until the store has taken its settlement."""
@@ -80,10 +85,10 @@ class Settler:
         """How many reservations the store has not been told the end of."""
         return len(self._open) + len(self._sent) + len(self._failed)
 
-    def opened(self, reservation: Reservation) -> None:
-        """Take charge of a reservation: its lease is renewed from now on."""
+    def opened(self, reservation: Reservation, limits: Limits, now: float) -> None:
+        """Take charge of a reservation, at this moment in monotonic seconds: its lease is renewed from now on."""
         hold = reservation.hold
-        self._open[hold.request_id] = _Open(reservation.account, hold)
+        self._open[hold.request_id] = _Open(reservation.account, hold, limits, now)
         self.held_tokens += hold.tokens
         self.held_nusd += hold.nusd
 
@@ -123,6 +128,11 @@ class Settler:
         self._renew_at = 0.0
         self.send_again()
 
+    def store_was_replaced(self, now: float) -> None:
+        """Have a store that may have lost what it was told last take every open hold again."""
+        for one in self._open.values():
+            self._keep(self._adopt(one, now))
+
     async def renew(self) -> None:
         """Extend the lease of every open reservation, one call per account: on a cluster, some may be out of reach."""
         by_account: dict[str, list[Hold]] = defaultdict(list)
@@ -154,9 +164,20 @@ class Settler:
         one = self._open.get(wants.request_id)
         if one is not None:
             before, one.maybe = one.maybe, wants
-            task = asyncio.get_running_loop().create_task(self._top_up(one, limits, allowance, before))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
+            self._keep(self._top_up(one, limits, allowance, before))
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _adopt(self, one: _Open, now: float) -> None:
+        if self._open.get(one.hold.request_id) is not one:  # it has ended, and its settlement has been sent
+            return
+        try:
+            await self._store.adopt(one.account, one.hold, one.limits, int((now - one.since) * 1000))
+        except StoreUnavailable as away:
+            self._trouble(away.detail)
 
     async def _top_up(self, one: _Open, limits: Limits, allowance: Allowance, before: Hold | None) -> None:
         """Ask for what it may hold then; `before` is what it may hold already, since an answer that was lost.

@@ -111,6 +111,13 @@ class FallbackLimits:
                 await self._make_known(hold)
         await self._store.renew(account, holds)
 
+    async def adopt(self, account: str, hold: Hold, limits: Limits, age_ms: int) -> None:
+        """Have the store take the hold of a running request, unless it has it; one that was let in here is told first
+        of all anyway.
+        """
+        if hold.request_id not in self._grants:
+            await self._gateways.adopt(account, hold, limits, age_ms)
+
     async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
         """Let a running request hold what it wants instead of what it has, once the store knows what it has."""
         await self._make_known(has)

@@ -24,6 +24,7 @@ class Store:
         self.sent: list[tuple[str, str, int, int]] = []
         self.holds: list[tuple[Hold, Hold | None]] = []
         self.replies: list[asyncio.Future[object]] = []
+        self.adopted: list[tuple[str, str, int]] = []
         self.renewed: list[tuple[str, list[str]]] = []
         self.asked: list[tuple[str, Hold, Hold]] = []
         self.answer: asyncio.Future[Limit | None] = asyncio.get_running_loop().create_future()
@@ -50,6 +51,11 @@ class Store:
             raise StoreUnavailable("connection refused")
         self.renewed.append((account, [hold.request_id for hold in holds]))
 
+    async def adopt(self, account: str, hold: Hold, limits: Limits, age_ms: int) -> None:
+        if self.away:
+            raise StoreUnavailable("connection refused")
+        self.adopted.append((account, hold.request_id, age_ms))
+
     async def top_up(self, account: str, has: Hold, wants: Hold, limits: Limits) -> Limit | None:
         self.asked.append((account, has, wants))
         return await self.answer
@@ -63,7 +69,7 @@ class Bench:
 
     def open(self, request_id: str = "req_1", account: str = "acme") -> Reservation:
         reservation = Reservation(Hold(request_id, 100, 200), account, Remaining())
-        self.settler.opened(reservation)
+        self.settler.opened(reservation, LIMITS, 100.0)
         return reservation
 
     def settle(self, reservation: Reservation, cost_pusd: int = 1) -> None:
@@ -100,6 +106,33 @@ async def test_a_reservation_that_was_never_opened_is_not_settled():
     bench = Bench()
     bench.settle(Reservation(Hold("req_9", 1, 1), "acme", Remaining()))
     assert bench.store.sent == []
+
+
+async def test_a_store_that_was_replaced_is_told_of_every_open_hold_again():
+    bench = Bench()
+    bench.open("req_1")
+    bench.open("req_2", "other")
+    bench.settler.store_was_replaced(101.5)
+    await turns()
+    assert bench.store.adopted == [("acme", "req_1", 1500), ("other", "req_2", 1500)]
+
+
+async def test_what_was_settled_meanwhile_is_not_told_again():
+    bench = Bench()
+    reservation = bench.open()
+    bench.settler.store_was_replaced(101.5)
+    bench.settle(reservation)
+    await turns()
+    assert bench.store.adopted == []
+
+
+async def test_a_store_that_goes_away_again_is_told_later_by_renewals():
+    bench = Bench()
+    bench.open()
+    bench.store.away = True
+    bench.settler.store_was_replaced(101.5)
+    await turns()
+    assert bench.troubles == ["connection refused"]
 
 
 async def test_a_hold_of_which_nobody_heard_is_given_back_until_the_store_has_taken_it():

@@ -144,7 +144,7 @@ async def test_whatever_is_lost_each_request_is_charged_once_and_holds_nothing_i
                 settler.give_back("acme", hold, LIMITS)
             return
         assert isinstance(admission, Reservation)
-        settler.opened(admission)
+        settler.opened(admission, LIMITS, 0.0)
         allowance = settler.allowance(call(stream=True), admission, LIMITS)
         for told in (50, 500, 1200):
             allowance.look(Usage(10, told), 0)
