@@ -7,6 +7,7 @@ from typing import Final
 
 import uvloop
 
+from proxy.dashboard.token_file import BadAdminToken
 from proxy.logs import make_logger
 from proxy.mistakes import ConfigurationError
 from proxy.supervisor import CannotStart, OnReady, Supervisor
@@ -31,7 +32,7 @@ def serve(
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)
         return WRONG
-    except CannotStart as why:
+    except (CannotStart, BadAdminToken) as why:
         print(f"aion-proxy: {why}", file=sys.stderr)
         return FAILED
     return DONE

@@ -102,7 +102,8 @@ async def _in_one_envelope(request: web.Request, handler: Callable[[web.Request]
     try:
         return await handler(request)  # type: ignore[no-any-return, misc] # aiohttp's own type of a handler
     except web.HTTPException as error:
-        message = "There is no such page; see /healthz, /readyz and /metrics." if error.status == 404 else error.reason  # noqa: PLR2004
+        known = "see /, /admin/api/openapi.json, /healthz, /readyz and /metrics"
+        message = f"There is no such page; {known}." if error.status == 404 else error.reason  # noqa: PLR2004
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         body = {"error": {"message": message, "type": "invalid_request_error"}}
         return web.json_response(body, status=error.status, headers=allowed)

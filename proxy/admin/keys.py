@@ -86,7 +86,7 @@ class Keys:
 
     async def revoke(self, key_id: str, *, now_ms: int) -> ApiKey:
         """Refuse the key from the very next request on; a key revoked before keeps the time at which it was."""
-        record = await self._find(key_id)
+        record = await self.find(key_id)
         if record.revoked_ms is not None:
             return record
         revoked = await self.records.change_key(key_id, revoked_ms=now_ms)
@@ -104,7 +104,7 @@ class Keys:
             raise OperationRefused(
                 Reason.MALFORMED, "a grace is at most 100 years: give one such as 24h, or 0s for none"
             )
-        old = await self._find(key_id)
+        old = await self.find(key_id)
         if old.revoked_ms is not None or (old.expires_ms is not None and old.expires_ms <= now_ms):
             ended = "revoked" if old.revoked_ms is not None else "expired"
             raise OperationRefused(
@@ -159,7 +159,8 @@ class Keys:
         await self.records.create_key(record, digest_of_key(key))
         return MintedKey(record, key)
 
-    async def _find(self, key_id: str) -> ApiKey:
+    async def find(self, key_id: str) -> ApiKey:
+        """Return a key's record by its id."""
         account = account_of_key(key_id)
         if account is not None:
             raise OperationRefused(
