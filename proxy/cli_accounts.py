@@ -18,9 +18,10 @@ from proxy.admin.documents import Document, as_text
 from proxy.admin.keys import Keys, RotatedKey
 from proxy.admin.overrides import overrides_of
 from proxy.admin.refused import OperationRefused, Reason
+from proxy.admin.wording import key_state
 from proxy.cli_outside import Outside
 from proxy.cli_parser import LIMITS
-from proxy.cli_tables import account_text, accounts_table, key_state, keys_table
+from proxy.cli_tables import account_text, accounts_table, keys_table
 from proxy.configuration import Configuration, load
 from proxy.limits import KeyStore, LimitStore
 from proxy.settings import Settings

@@ -8,25 +8,40 @@ from aiohttp import web
 from proxy.admin.people import digest_of_token
 from proxy.dashboard.api import Surroundings
 from proxy.dashboard.api_server import api_routes
+from proxy.dashboard.assets import read_assets
 from proxy.dashboard.attempts import Attempts
+from proxy.dashboard.frame import Frame
 from proxy.dashboard.gate import Gate
+from proxy.dashboard.live import Live, live_routes
 from proxy.dashboard.operations import Desk
+from proxy.dashboard.pages_accounts import account_routes
+from proxy.dashboard.pages_keys import key_routes
+from proxy.dashboard.pages_usage import usage_routes
 from proxy.dashboard.sessions import Sessions
+from proxy.dashboard.sign_in import sign_in_routes
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
     """What the dashboard is made of."""
 
-    gate: Gate
-    surroundings: Surroundings
+    frame: Frame
+    live: Live
 
     def add_to(self, application: web.Application) -> None:
-        """Add every route."""
-        application.add_routes(api_routes(self.gate, self.surroundings))
+        """Add every route, and what runs beside them."""
+        frame = self.frame
+        frame.set_up(application)
+        application.add_routes(api_routes(frame.gate, frame.surroundings))
+        for routes in (sign_in_routes, account_routes, key_routes, usage_routes):
+            application.add_routes(routes(frame))
+        application.add_routes(live_routes(frame, self.live))
+        application.add_routes([web.get("/static/{version}/{name}", frame.assets.serve)])
+        application.cleanup_ctx.append(self.live.run)
+        application.on_shutdown.append(self.live.hang_up)
 
 
 def make_site(desk: Desk, admin_token: str, monotonic: Callable[[], float], surroundings: Surroundings) -> Site:
     """Build the dashboard; `monotonic` gives seconds that never go back."""
     gate = Gate(desk, Sessions(admin_token), Attempts(monotonic), digest_of_token(admin_token))
-    return Site(gate, surroundings)
+    return Site(Frame(gate, surroundings, read_assets()), Live(desk.ledger))
