@@ -91,7 +91,7 @@ class Keys:
             return record
         revoked = await self.records.change_key(key_id, revoked_ms=now_ms)
         if revoked is None:
-            raise _no_such_key(key_id)
+            raise no_such_key(key_id)
         return revoked
 
     async def rotate(self, key_id: str, *, grace_ms: int, now_ms: int, random: Random) -> RotatedKey:
@@ -134,7 +134,7 @@ class Keys:
                 return old
             retired = await self.records.change_key(old.key_id, expires_ms=end_ms)
         if retired is None:
-            raise _no_such_key(old.key_id)
+            raise no_such_key(old.key_id)
         return retired
 
     async def _mint(
@@ -170,7 +170,7 @@ class Keys:
             )
         record = await self.records.key(key_id)
         if record is None:
-            raise _no_such_key(key_id)
+            raise no_such_key(key_id)
         return record
 
     def _model_id(self, name: str) -> str:
@@ -191,7 +191,8 @@ def mint_key_id(random: bytes) -> str:
     return "key_" + "".join(digits)
 
 
-def _no_such_key(key_id: str) -> OperationRefused:
+def no_such_key(key_id: str) -> OperationRefused:
+    """Return what is said of a key that is not there, or not for whoever asks."""
     # What begins like a key may be one, mistyped or cut off: it is not repeated.
     shown = "with that id (it looks like a key)" if key_id.startswith("sk-") else repr(key_id)
     return OperationRefused(

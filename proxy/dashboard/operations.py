@@ -13,7 +13,7 @@ import orjson
 
 from proxy.accounts import ApiKey
 from proxy.admin.accounts import Accounts, AccountState, Changes
-from proxy.admin.keys import Keys, MintedKey, RotatedKey
+from proxy.admin.keys import Keys, MintedKey, RotatedKey, no_such_key
 from proxy.admin.overrides import PLAN
 from proxy.admin.people import Person, digest_of_token, looks_like_token, mint_token, person_of_token
 from proxy.admin.refused import OperationRefused, Reason
@@ -136,7 +136,7 @@ class Operations:
         """Return one key's record."""
         found = await self.desk.keys.find(key_id)
         if self.person.account not in (None, found.account):
-            raise OperationRefused(Reason.NOT_FOUND, f"there is no key {key_id!r}: see the list of your keys")
+            raise no_such_key(key_id)
         return found
 
     async def create_key(

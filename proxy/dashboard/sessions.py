@@ -80,4 +80,4 @@ class Sessions:
         return hmac.compare_digest(word.encode(errors="replace"), self.form_word(session).encode())
 
     def _mac(self, use: str, text: str) -> str:
-        return hmac.new(self._key, f"{use} {text}".encode(), sha256).hexdigest()
+        return hmac.new(self._key, f"{use} {text}".encode(errors="replace"), sha256).hexdigest()

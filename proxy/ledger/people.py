@@ -85,7 +85,7 @@ def set_outcome(connection: Connection, entry_id: str, outcome: str, subject: st
 
 def entries(connection: Connection, account: str | None, count: int, before: int | None = None) -> list[AuditEntry]:
     """Return the latest entries first: those about an account, or all; `before` a moment if it is given."""
-    query = select(audit_log).order_by(audit_log.c.at.desc(), audit_log.c.entry_id).limit(count)
+    query = select(audit_log).order_by(audit_log.c.at.desc(), audit_log.c.entry_id.desc()).limit(count)
     if account is not None:
         query = query.where(audit_log.c.account == account)
     if before is not None:

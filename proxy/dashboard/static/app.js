@@ -23,10 +23,12 @@
     const times = rows.map((row) => Number(row.dataset.at));
     const values = rows.map((row) => Number(row.dataset.value));
     const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 } };
+    const named = (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(5, 16).replace("T", " "));
+    const counted = (_, ticks) => ticks.map((value) => value.toLocaleString("en", { maximumSignificantDigits: 4 }));
     const options = {
-      width: Math.max(280, figure.clientWidth), height: 220,
+      width: Math.max(280, figure.clientWidth), height: 220, legend: { show: false },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
-      axes: [axis, { ...axis, size: 80 }],
+      axes: [{ ...axis, values: named, space: 90 }, { ...axis, values: counted, size: 80 }],
       series: [{}, { label: figure.dataset.label, stroke: colour("--chart"), width: 2,
         fill: colour("--note"), points: { show: rows.length < 40 } }],
     };
