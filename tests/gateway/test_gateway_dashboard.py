@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 from gateway_process import Gateway, Key, eventually
+from provider_scripts import usage, whole
 
 TOKEN = "admin-token-of-this-test"
 
@@ -55,6 +56,7 @@ def own_gateway(make_gateway, tmp_path):
 
 
 def test_somebody_makes_an_account_and_a_key_watches_it_sets_a_budget_and_revokes_it(own_gateway, provider):
+    provider.on("main", whole("Hi.", usage(3, 1)))
     browser = Browser(own_gateway.admin)
     assert "Sign in" in browser.open("/")
     browser.send("/sign-in", token=TOKEN)
