@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ from aiohttp import web
 from proxy.configuration import Configuration
 from proxy.dashboard.token_file import VARIABLE, admin_token
 from proxy.errors import StoreUnavailable
-from proxy.health import OwnMetrics, Readiness, admin_application
+from proxy.health import OwnMetrics, Readiness, admin_application, samples
 from proxy.quantities import Address
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
@@ -82,11 +82,22 @@ class AdminPort:
         from proxy.dashboard.ledger_threads import LedgerThreads  # noqa: PLC0415
         from proxy.dashboard.operations import Desk  # noqa: PLC0415
         from proxy.dashboard.site import make_site  # noqa: PLC0415
+        from proxy.dashboard.watching import Sample  # noqa: PLC0415
 
         gateway = self._gateway
         settings = gateway.configuration().settings
         token = admin_token(os.environ.get(VARIABLE), settings.data_dir, secrets.token_bytes)
         ledger = LedgerThreads(settings.ledger, settings.data_dir)
         desk = Desk(RedisKeys(store), RedisLimits(store), ledger, gateway.configuration, time.time, secrets.token_bytes)
-        surroundings = Surroundings(gateway.readiness, gateway.store_url, f"http://{gateway.api_address}/v1")
-        return make_site(desk, token, time.monotonic, surroundings), ledger
+        surroundings = Surroundings(gateway.readiness, gateway.store_url, _url_of(gateway.api_address))
+
+        def numbers() -> Iterator[Sample]:
+            return (Sample(*one) for one in samples(gateway.metrics, gateway.metrics_files))
+
+        return make_site(desk, token, time.monotonic, surroundings, numbers), ledger
+
+
+def _url_of(address: Address) -> str:
+    """Return where somebody on this machine finds the API; an address for all networks is none to connect to."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)  # noqa: S104 - compared, not bound
+    return f"http://{Address(host, address.port)}/v1"

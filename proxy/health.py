@@ -5,7 +5,7 @@ dashboard and its API belong on this port too.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -68,6 +68,13 @@ def metrics_page(own: OwnMetrics, workers_files: Path) -> bytes:
     of_workers = CollectorRegistry()
     of_workers.register(_OfWorkers(workers_files))
     return generate_latest(of_workers) + generate_latest(own.registry)
+
+
+def samples(own: OwnMetrics, workers_files: Path) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Collect the same as numbers: the name of each, its labels and its value."""
+    for collector in (_OfWorkers(workers_files), own.registry):
+        for family in collector.collect():
+            yield from ((sample.name, sample.labels, sample.value) for sample in family.samples)
 
 
 class _OfWorkers(Collector):

@@ -22,6 +22,7 @@ from proxy.admin.usage import audit_document, request_document, token_document, 
 from proxy.catalog import models_body
 from proxy.dashboard import api_answers as answers
 from proxy.dashboard import api_asks as asks
+from proxy.dashboard.configured import configured
 from proxy.dashboard.looking import Looking, columns, place_after, read_filter, read_place
 from proxy.dashboard.operations import Operations
 from proxy.ledger.database import Ledger
@@ -196,6 +197,11 @@ async def _system(ask: Ask) -> Document:
     return {"version": __version__, "ready": ready, "reasons": reasons}
 
 
+async def _configuration(ask: Ask) -> Document:
+    ask.operations.person.must_be_operator("see the configuration")
+    return {"configuration": dict(configured(ask.operations.desk.configuration().settings))}
+
+
 def selection(ask: Ask) -> Selection:
     """Read which rows are meant."""
     looking, query = ask.looking, ask.query
@@ -240,4 +246,5 @@ ROUTES: Final = (
     Route("GET", "/models", "List the models", _models, answers.ModelsAnswer),
     Route("GET", "/plans", "List the plans", _plans, answers.PlansAnswer),
     Route("GET", "/system", "Say how the gateway is", _system, answers.SystemAnswer),
+    Route("GET", "/configuration", "Show the configuration in force", _configuration, answers.ConfigurationAnswer),
 )

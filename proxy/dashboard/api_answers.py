@@ -226,6 +226,12 @@ class SystemAnswer(Struct):
     reasons: list[str]
 
 
+class ConfigurationAnswer(Struct):
+    """Every key that is set with its value; whatever may be a secret is hidden."""
+
+    configuration: dict[str, str]
+
+
 class ErrorBody(Struct):
     """What went wrong, and what to do."""
 

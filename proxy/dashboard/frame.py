@@ -28,6 +28,7 @@ from proxy.dashboard.gate import Gate
 from proxy.dashboard.looking import Looking
 from proxy.dashboard.operations import Operations
 from proxy.dashboard.sessions import Session
+from proxy.dashboard.watching import Watching
 from proxy.errors import StoreUnavailable
 from proxy.pricing import format_usd
 from proxy.settings import Settings
@@ -58,8 +59,12 @@ _PAGES: Final = (
     ("Accounts", "/accounts"),
     ("Keys", "/keys"),
     ("Usage", "/usage"),
+    ("Models", "/models"),
+    ("Limits", "/limits"),
+    ("Playground", "/playground"),
     ("Audit log", "/audit"),
 )
+_FOR_OPERATORS: Final = (("System", "/system"),)
 _DONE: Final = {
     "disabled": "The account is disabled.",
     "enabled": "The account is enabled.",
@@ -111,6 +116,11 @@ class Visit:
         """What the URL asks for; empty for whatever it does not."""
         return defaultdict(str, {name: value.strip() for name, value in self.request.query.items()})
 
+    @staticmethod
+    def hour(at: int) -> str:
+        """Name a moment in Unix seconds to the minute."""
+        return date(at * 1_000).removesuffix(" UTC")
+
     def show(self, template: str, here: str, *, status: int = 200, **context: object) -> web.Response:
         """Return a page."""
         word = Markup('<input type="hidden" name="{}" value="{}">').format(
@@ -118,7 +128,7 @@ class Visit:
         )
         common = {
             "me": self.me,
-            "pages": _PAGES,
+            "pages": _PAGES + (_FOR_OPERATORS if self.me.is_operator else ()),
             "here": here,
             "form_word": lambda: word,
             "now_ms": self.frame.gate.desk.now_ms,
@@ -138,6 +148,7 @@ class Frame:
     gate: Gate
     surroundings: Surroundings
     assets: Assets
+    watching: Watching
 
     def set_up(self, application: web.Application) -> None:
         """Let the application find the templates."""

@@ -16,6 +16,7 @@ from proxy.dashboard.api import Surroundings
 from proxy.dashboard.ledger_threads import LedgerThreads
 from proxy.dashboard.operations import Desk
 from proxy.dashboard.site import make_site
+from proxy.dashboard.watching import Sample, Watching
 from proxy.health import OwnMetrics, admin_application
 from proxy.settings import Settings
 from specimens import Clock, catalog
@@ -59,6 +60,8 @@ class Bench:
     ledger: LedgerThreads
     clock: Clock
     monotonic: Clock
+    samples: list[Sample]
+    watching: Watching
     cookie: str = ""
     form_word: str = ""
     headers: dict[str, str] = field(default_factory=dict)
@@ -130,20 +133,22 @@ async def start_bench(folder: Path, reasons: list[str]) -> tuple[Bench, web.AppR
         return next(numbers).to_bytes(4, "big") * (size // 4) + b"\7" * (size % 4)
 
     inside = configuration()
+    samples: list[Sample] = []
     desk = Desk(records, limits, ledger, lambda: inside, clock, random)
 
     def readiness() -> tuple[bool, list[str]]:
         return not reasons, reasons
 
-    surroundings = Surroundings(readiness, f"unix://{folder}/nowhere.sock", "http://127.0.0.1:8080/v1")
+    surroundings = Surroundings(readiness, f"unix://{folder}/nowhere.sock", "http://127.0.0.1:1/v1")
     application = admin_application(OwnMetrics("1.2.3"), folder, readiness)
-    make_site(desk, ADMIN_TOKEN, monotonic, surroundings).add_to(application)
+    site = make_site(desk, ADMIN_TOKEN, monotonic, surroundings, lambda: list(samples))
+    site.add_to(application)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     session = ClientSession(cookie_jar=DummyCookieJar())
-    return Bench(base, session, records, limits, ledger, clock, monotonic), runner
+    return Bench(base, session, records, limits, ledger, clock, monotonic, samples, site.frame.watching), runner
 
 
 __all__ = ["ADMIN_TOKEN", "BEARER", "NOW_MS", "Bench", "Reply", "configuration", "row", "start_bench"]

@@ -15,14 +15,8 @@ from proxy.dashboard.assets import _FOLDER
 DAY = 86_400_000
 MARKUP = "<script>alert(1)</script>\"'&{{7*7}}"
 PAGES = (
-    "/",
-    "/?window=hour",
-    "/?window=month",
-    "/accounts",
-    "/accounts/acme",
-    "/keys?account=acme",
-    "/usage",
-    "/audit",
+    *("/", "/?window=hour", "/?window=month", "/accounts", "/accounts/acme", "/keys?account=acme", "/usage", "/audit"),
+    *("/models", "/limits", "/system", "/playground"),
 )
 
 
@@ -181,7 +175,7 @@ class TestKeys:
         key = secret_of(made.text, r"sk-aion-acme-\w{38}")
         record = operator.records.by_digest[digest_of_key(key)]
         assert (record.name, record.models, record.expires_ms) == ("laptop", {"lab/model"}, NOW_MS + 90 * DAY)
-        assert "curl http://127.0.0.1:8080/v1/chat/completions" in unescape(made.text)
+        assert "curl http://127.0.0.1:1/v1/chat/completions" in unescape(made.text)
         assert f"-H 'Authorization: Bearer {key}'" in unescape(made.text)
         assert made.headers["Cache-Control"] == "no-store"
         page = await operator.page("/keys?account=acme")

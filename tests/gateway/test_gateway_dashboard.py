@@ -75,6 +75,9 @@ def test_somebody_makes_an_account_and_a_key_watches_it_sets_a_budget_and_revoke
     assert "Timeline" in browser.open(f"/usage/{request}")
     assert "complete" in browser.open("/usage")
 
+    played = browser.send("/playground", key=key, model="same", endpoint="chat", text="Hi.")
+    assert "3 + 1 tokens" in played
+
     browser.send("/accounts/acme/limits", budget_usd="0.000000001", budget_per="day")
     assert client.ask().status == 429
     browser.send("/accounts/acme/limits", budget_usd="none")
