@@ -26,7 +26,7 @@
     const named = (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(5, 16).replace("T", " "));
     const counted = (_, ticks) => ticks.map((value) => value.toLocaleString("en", { maximumSignificantDigits: 4 }));
     const options = {
-      width: Math.max(280, figure.clientWidth), height: 220, legend: { show: false },
+      width: Math.max(280, figure.clientWidth), height: 220, legend: { show: false }, padding: [null, 40, null, null],
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [{ ...axis, values: named, space: 90 }, { ...axis, values: counted, size: 80 }],
       series: [{}, { label: figure.dataset.label, stroke: colour("--chart"), width: 2,
