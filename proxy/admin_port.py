@@ -6,6 +6,7 @@ Their libraries are loaded in a thread, beside the workers that start and never 
 
 import asyncio
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -16,18 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.configuration import Configuration
 from proxy.dashboard.token_file import VARIABLE, admin_token
 from proxy.errors import StoreUnavailable
 from proxy.health import OwnMetrics, Readiness, admin_application, samples
 from proxy.quantities import Address
+from proxy.report import where_of
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
 from proxy.stores.opening import store_at
 from proxy.stores.store import Store
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from proxy.dashboard.ledger_threads import LedgerThreads
     from proxy.dashboard.site import Site
 
@@ -44,6 +49,7 @@ class Gateway:
     store_url: str
     api_address: Address
     metrics: OwnMetrics
+    logger: "FilteringBoundLogger"
     metrics_files: Path
 
 
@@ -60,15 +66,17 @@ class AdminPort:
         """Serve."""
         loop = asyncio.get_running_loop()
         store = store_at(self._gateway.store_url, call_timeout=_CALL_SECONDS)
+        connecting = loop.create_task(_connected(store))
+        self._closing.push_async_callback(asyncio.wait, (connecting,))
         self._closing.push_async_callback(store.close)
-        with contextlib.suppress(StoreUnavailable):  # it is tried for ever, and every page says so meanwhile
-            await store.connect()
         site, ledger = await loop.run_in_executor(None, self._load, store)
         self._closing.push_async_callback(loop.run_in_executor, None, ledger.close)
         gateway = self._gateway
         application = admin_application(gateway.metrics, gateway.metrics_files, gateway.readiness)
         site.add_to(application)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSE_SECONDS)
+        logger = logging.Logger("admin port")  # noqa: LOG001 - of this port alone, and of no tree
+        logger.addHandler(_Bugs(gateway.logger))
+        runner = web.AppRunner(application, access_log=None, logger=logger, shutdown_timeout=_CLOSE_SECONDS)
         await runner.setup()
         self._closing.push_async_callback(runner.cleanup)
         await web.SockSite(runner, self._listener).start()
@@ -95,6 +103,25 @@ class AdminPort:
             return (Sample(*one) for one in samples(gateway.metrics, gateway.metrics_files))
 
         return make_site(desk, token, time.monotonic, surroundings, numbers), ledger
+
+
+class _Bugs(logging.Handler):
+    """Tells of bugs in pages by their name and place; what aiohttp would write may hold a header, and so a token."""
+
+    def __init__(self, logger: "FilteringBoundLogger") -> None:
+        super().__init__(logging.ERROR)
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave out requests that are none: they are answered with 400."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, HttpProcessingError):
+            self._logger.error("bug", error=type(error).__name__, where=where_of(error))
+
+
+async def _connected(store: Store) -> None:
+    with contextlib.suppress(StoreUnavailable):  # it is tried for ever, and every page says so meanwhile
+        await store.connect()
 
 
 def _url_of(address: Address) -> str:

@@ -125,7 +125,7 @@ class Supervisor:
             await self._start_builtins(self.configuration)
             stack.push_async_callback(self._stop_builtins)
             facts = (lambda: self.configuration, self.readiness, self.store_url, self.api_address, self._own)
-            admin_port = AdminPort(Gateway(*facts, metrics_files), admin_listener)
+            admin_port = AdminPort(Gateway(*facts, self._logger, metrics_files), admin_listener)
             stack.push_async_callback(admin_port.close)
             stack.push_async_callback(self._stop_workers, listener)
             for slot in range(self._worker_count):

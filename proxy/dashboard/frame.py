@@ -232,8 +232,12 @@ def redirect(path: str) -> web.Response:
 
 
 def is_same_site(request: web.Request) -> bool:
-    """Tell whether a form was sent from a page of ours, as far as the browser says."""
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
-        return False
+    """Tell whether a form was sent from a page of ours, as far as the browser says.
+
+    `Origin` is compared only where a browser does not say it itself: a server in front may have changed the host.
+    """
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in ("same-origin", "none")
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).netloc == request.headers.get("X-Forwarded-Host", request.host)

@@ -30,6 +30,9 @@ class Looking:
     async def requests(self, chosen: Filter, count: int, before: Place | None = None) -> list[UsageRecord]:
         """Return single requests, the latest first."""
         mine = replace(chosen, account=self.operations.person.scope(chosen.account))
+        if mine.account is None and mine.key_id is not None:
+            key = await self.operations.desk.records.key(mine.key_id)
+            mine = replace(mine, account=None if key is None else key.account)  # there is an index by account
         return await self.operations.desk.ledger.read(
             lambda connection: requests.newest(connection, mine, count, before)
         )

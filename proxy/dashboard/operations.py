@@ -215,7 +215,9 @@ class Operations:
         """Sign out whoever has this token, for good."""
         self.person.must_be_operator("revoke dashboard tokens")
         ledger, now_ms = self.desk.ledger, self.desk.now_ms
-        found = await ledger.read(lambda connection: people.token(connection, token_id))
+        found = None
+        if token_id.isprintable():
+            found = await ledger.read(lambda connection: people.token(connection, token_id))
         if found is None:
             raise OperationRefused(
                 Reason.NOT_FOUND, "there is no dashboard token with that id: the account's page lists them"

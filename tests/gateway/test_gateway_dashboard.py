@@ -1,6 +1,7 @@
 """The dashboard of a running gateway, from the first account to a revoked key, with requests in between."""
 
 import re
+import socket
 import time
 from html import unescape
 from http.client import HTTPConnection
@@ -121,3 +122,11 @@ def test_a_gateway_with_an_admin_token_that_guards_nothing_does_not_start(make_g
         gateway.start()
     assert gateway.ended() == 1
     assert "AION_PROXY_ADMIN_TOKEN holds no admin token" in gateway.log.read_text()
+
+
+def test_a_header_that_is_none_is_refused_and_not_repeated_in_the_log(own_gateway):
+    with socket.create_connection(("127.0.0.1", own_gateway.admin), timeout=20) as sock:
+        sock.sendall(f"GET /admin/api/accounts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\0\r\n\r\n".encode())
+        assert b" 400 " in sock.recv(4096)
+    assert TOKEN not in own_gateway.log.read_text()
+    assert "Traceback" not in own_gateway.log.read_text()
