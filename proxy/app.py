@@ -7,6 +7,7 @@ from typing import Final
 
 import uvloop
 
+from proxy.dashboard.token_file import BadAdminToken
 from proxy.listening import CannotStart
 from proxy.logs import make_logger
 from proxy.mistakes import ConfigurationError
@@ -32,7 +33,7 @@ def serve(
         for mistake in error.mistakes:
             print(mistake, file=sys.stderr)
         return WRONG
-    except CannotStart as why:
+    except (CannotStart, BadAdminToken) as why:
         print(f"aion-proxy: {why}", file=sys.stderr)
         return FAILED
     return DONE

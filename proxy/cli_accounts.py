@@ -16,12 +16,14 @@ from proxy.admin import documents
 from proxy.admin.accounts import Accounts, AccountState, Changes
 from proxy.admin.documents import Document, as_text
 from proxy.admin.keys import Keys, RotatedKey
+from proxy.admin.overrides import overrides_of
 from proxy.admin.refused import OperationRefused, Reason
+from proxy.admin.wording import key_state
 from proxy.cli_outside import Outside
-from proxy.cli_parser import LIMITS, NONE, PLAN
-from proxy.cli_tables import account_text, accounts_table, key_state, keys_table
+from proxy.cli_parser import LIMITS
+from proxy.cli_tables import account_text, accounts_table, keys_table
 from proxy.configuration import Configuration, load
-from proxy.limits import UNLIMITED, KeyStore, LimitStore
+from proxy.limits import KeyStore, LimitStore
 from proxy.settings import Settings
 from proxy.stores.embedded import open_store
 from proxy.stores.keys import RedisKeys
@@ -134,18 +136,8 @@ def _account(state: AccountState, *notes: str) -> Answer:
 
 
 def _overrides(args: argparse.Namespace) -> Mapping[str, int | str | None]:
-    words: dict[str, str | None] = {NONE: UNLIMITED, PLAN: None}
     given = {name: getattr(args, name) for name in LIMITS if getattr(args, name) is not None}
-    overrides: dict[str, int | str | None] = {name: words.get(value, value) for name, value in given.items()}
-    amount, period = args.budget_usd, args.budget_per
-    if isinstance(amount, int) != (period is not None):
-        raise OperationRefused(
-            Reason.MALFORMED, "a budget is an amount and a period: give --budget-usd X and --budget-per together"
-        )
-    if amount is not None:
-        overrides["budget_nusd"] = words.get(amount, amount)
-        overrides["budget_per"] = period
-    return overrides
+    return overrides_of(given, args.budget_usd, args.budget_per)
 
 
 # keys

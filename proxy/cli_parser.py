@@ -7,9 +7,10 @@ What the words do is not known here, and nothing is imported that costs time.
 import argparse
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    from proxy.moments import When
 
 COLUMNS: Final = ("account", "key", "model", "day", "hour")
 """What usage can be told apart by."""
@@ -26,25 +27,10 @@ _HIGHEST_PORT: Final = 65_535
 _MOST_WORKERS: Final = 1_024
 # The same bounds as in a plan.
 _HIGHEST_LIMIT: Final = 10**15
-_HIGHEST_BUDGET_PUSD: Final = 10**9 * 10**12
-_PUSD_PER_NUSD: Final = 1_000
 _LONGEST_WAIT_MS: Final = 3_600_000
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Adder = Callable[..., argparse.ArgumentParser]
 """What adds one word to a parser's words and returns the parser of what follows."""
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """A moment as it was typed: in Unix ms, or so many ms before the command runs."""
-
-    at_ms: int | None = None
-    ago_ms: int = 0
-
-    def seen_from(self, now_ms: int) -> int:
-        """Return it in Unix ms."""
-        return now_ms - self.ago_ms if self.at_ms is None else self.at_ms
 
 
 class _Parser(argparse.ArgumentParser):
@@ -234,20 +220,12 @@ def _limit(text: str) -> int | str:
 
 
 def _budget(text: str) -> int | str:
-    """Read a budget as nano-dollars, or `none` or `plan`."""
-    from proxy.pricing import parse_usd  # noqa: PLC0415 - loaded only where an amount is given
+    from proxy.admin.overrides import read_budget  # noqa: PLC0415 - loaded only where an amount is given
 
-    if text in (NONE, PLAN):
-        return text
     try:
-        pusd = parse_usd(text)
+        return read_budget(text)
     except ValueError as wrong:
-        raise argparse.ArgumentTypeError(f"{text!r} {wrong}, or `none` or `plan`") from None
-    if pusd % _PUSD_PER_NUSD or not 0 < pusd <= _HIGHEST_BUDGET_PUSD:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not above 0 and at most 1000000000 with at most 9 decimals; or write `none` or `plan`"
-        )
-    return pusd // _PUSD_PER_NUSD
+        raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
 def _duration_ms(text: str) -> int:
@@ -267,19 +245,12 @@ def _seconds(text: str) -> float:
 
 
 def _when(text: str) -> "When":
-    """Read a moment: how long ago, or a date or time, in UTC unless it says otherwise."""
+    from proxy.moments import parse_when  # noqa: PLC0415 - loaded only where a moment is given
+
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        try:
-            return When(ago_ms=_duration_ms(text))
-        except argparse.ArgumentTypeError:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is neither how long ago (7d, 12h) nor a date or time (2026-01-31, 2026-01-31T08:00Z)"
-            ) from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return When(at_ms=(moment - _EPOCH) // timedelta(milliseconds=1))
+        return parse_when(text)
+    except ValueError as wrong:
+        raise argparse.ArgumentTypeError(str(wrong)) from None
 
 
 def _columns(text: str) -> list[str]:

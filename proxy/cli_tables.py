@@ -4,15 +4,15 @@ Text only, for standard output; scripts read the documents of `proxy/admin/docum
 here freely.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from tabulate import tabulate
 
 from proxy.accounts import ApiKey
 from proxy.admin.accounts import AccountState
-from proxy.admin.documents import rfc3339, usd
-from proxy.limits import BudgetUse, Limit, LimitUse
+from proxy.admin.documents import usd
+from proxy.admin.wording import date, key_state, limit_lines
 
 _NO_ACCOUNTS: Final = "There are no accounts yet: make one with `aion-proxy accounts create NAME`."
 
@@ -69,22 +69,6 @@ def keys_table(account: str, keys: Sequence[ApiKey], now_ms: int) -> str:
     return _table(("key id", "name", "hint", "state", "created", "last used", "models"), rows)
 
 
-def key_state(key: ApiKey, now_ms: int) -> str:
-    """Say whether a key is good, and since or until when."""
-    if key.revoked_ms is not None:
-        return f"revoked {date(key.revoked_ms)}"
-    if key.expires_ms is None:
-        return "good"
-    if key.expires_ms <= now_ms:
-        return f"expired {date(key.expires_ms)}"
-    return f"good until {date(key.expires_ms)}"
-
-
-def date(ms: int, *, seconds: bool = False) -> str:
-    """Write Unix milliseconds in UTC, to the minute or to the second."""
-    return f"{str(rfc3339(ms))[: 19 if seconds else 16].replace('T', ' ')} UTC"
-
-
 def _plan(state: AccountState) -> str:
     return f"{state.plan} (the default)" if state.account.plan is None else state.plan
 
@@ -103,46 +87,19 @@ def _money(state: AccountState) -> str:
 
 
 def _limits(state: AccountState) -> str:
-    own = state.account.overrides
-    rows: list[tuple[object, ...]] = [
-        (_name(name, own), use.limit, _used(use), use.remaining, _reset(use.resets_ms))
-        for name, use in state.use.limits.items()
-        if name is not Limit.BUDGET
+    rows = [
+        (
+            line.name,
+            line.allowed,
+            f"{line.used} + {line.held} held" if line.held else line.used,
+            line.left,
+            line.free_again,
+        )
+        for line in limit_lines(state)
     ]
-    rows += [_budget_row(state, budget) for budget in _budgets(state)]
     if not rows:
         return "Nothing limits this account."
     return _table(("limit", "allowed", "used", "left", "free again"), rows)
-
-
-def _budgets(state: AccountState) -> list[BudgetUse]:
-    limits, use = state.limits, state.use
-    if limits.budget_nusd is None:
-        return []
-    first = BudgetUse(limits.budget_per, limits.budget_nusd, use.spent_nusd, use.budget_resets_ms)
-    return [first, *use.budgets[1:]]
-
-
-def _budget_row(state: AccountState, budget: BudgetUse) -> tuple[object, ...]:
-    held = state.use.held_nusd
-    left = max(0, budget.limit_nusd - budget.spent_nusd - held)
-    name = f"{_name(Limit.BUDGET, state.account.overrides)} per {budget.period}"
-    spent = f"${usd(budget.spent_nusd)}" + (f" + ${usd(held)} held" if held else "")
-    return name, f"${usd(budget.limit_nusd)}", spent, f"${usd(left)}", _reset(budget.resets_ms)
-
-
-def _used(use: LimitUse) -> str:
-    return f"{use.used} + {use.held} held" if use.held else str(use.used)
-
-
-def _name(limit: Limit, own: Mapping[str, int | str]) -> str:
-    """Name a limit in words, and say when it is not the plan's."""
-    key = "budget_nusd" if limit is Limit.BUDGET else limit.value
-    return limit.value.replace("_", " ") + (" (its own)" if key in own else "")
-
-
-def _reset(ms: int | None) -> str:
-    return "-" if ms is None else date(ms, seconds=True)
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -14,8 +14,9 @@ from typing import Any, Final
 from sqlalchemy.exc import DBAPIError
 from tabulate import tabulate
 
-from proxy.admin.documents import as_text, rfc3339
+from proxy.admin.documents import as_text
 from proxy.admin.refused import OperationRefused, Reason
+from proxy.admin.usage import named_group, total_of, usage_document
 from proxy.cli_outside import Outside
 from proxy.configuration import load
 from proxy.ledger.database import Ledger, LedgerUnavailable, describe
@@ -53,14 +54,10 @@ def _usage(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
     by = [By(name) for name in args.by]
     with ledger.reading() as connection:
         found = sums(connection, _selection(args, now_ms), by)
-    total = Sums()
-    for group in found.values():
-        total.add(group)
     if args.json:
-        lines = [{**_named(by, group), **_document(used)} for group, used in found.items()]
-        print(as_text({"rows": lines, "total": _document(total)}))
+        print(as_text(usage_document(by, found)))
     else:
-        print(_table(by, found, total))
+        print(_table(by, found, total_of(found)))
     return _DONE
 
 
@@ -83,33 +80,12 @@ def _selection(args: argparse.Namespace, now_ms: int) -> Selection:
     return Selection(args.account, since, until)
 
 
-def _named(by: Sequence[By], group: Group) -> Mapping[str, str]:
-    """Name what a group has in common; a day is a date, an hour the moment when it begins."""
-    named = {}
-    for column, value in zip(by, group, strict=True):
-        text = rfc3339(value) if isinstance(value, int) else value
-        named[column.value] = str(text)[:10] if column is By.DAY else str(text)
-    return named
-
-
-def _document(used: Sums) -> dict[str, object]:
-    return {
-        "requests": used.requests,
-        "prompt_tokens": used.prompt_tokens,
-        "cached_tokens": used.cached_tokens,
-        "completion_tokens": used.completion_tokens,
-        "reasoning_tokens": used.reasoning_tokens,
-        "cost_usd": format_usd(used.cost_pusd),
-        "estimated_requests": used.estimated_requests,
-    }
-
-
 def _table(by: Sequence[By], found: Mapping[Group, Sums], total: Sums) -> str:
     if not found:
         return "The ledger has no requests that match."
     names = [column.value for column in by]
     headers = (*names, "requests", "estimated", "prompt", "cached", "completion", "reasoning", "cost USD")
-    lines = [(*_named(by, group).values(), *_figures(used)) for group, used in found.items()]
+    lines = [(*named_group(by, group).values(), *_figures(used)) for group, used in found.items()]
     lines.append(("in all", *("" for _ in names[1:]), *_figures(total)))
     right = ("right",) * (len(headers) - len(names))
     return tabulate(

@@ -20,6 +20,7 @@ import orjson
 from proxy.accounts import Account, ApiKey, digest_of_key, hint_of_key, mint_key
 from proxy.app import serve
 from proxy.configuration import PREFIX, RESERVED
+from proxy.dashboard.token_file import VARIABLE, admin_token
 from proxy.demo_script import SCRIPT
 from proxy.errors import StoreUnavailable
 from proxy.listening import CannotStart
@@ -77,7 +78,7 @@ def demo(port: int, real: bool) -> int:  # noqa: FBT001 - the two words of the c
                     key = await _make_key(supervisor.store_url)
                 except (ModelServerError, StoreUnavailable) as error:
                     raise CannotStart(str(error)) from None
-                print(_banner(supervisor, key, shown, real=real), flush=True)
+                print(_banner(supervisor, key, shown, _admin_token(supervisor), real=real), flush=True)
 
             return serve(config, 1, ready, in_terminal=True)
         finally:
@@ -140,7 +141,7 @@ async def _make_key(store_url: str) -> str:
     return key
 
 
-def _banner(supervisor: Supervisor, key: str, model: str, *, real: bool) -> str:
+def _banner(supervisor: Supervisor, key: str, model: str, token: str, *, real: bool) -> str:
     base = f"http://{supervisor.api_address}"
     words = (
         ""
@@ -166,5 +167,13 @@ or this into Python, after `pip install openai`:
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 {words}
 
+The dashboard: http://{supervisor.admin_address}/
+with the token {token}
+
 Tokens and cost: curl -s http://{supervisor.admin_address}/metrics | grep aion_
 Ctrl-C ends it."""
+
+
+def _admin_token(supervisor: Supervisor) -> str:
+    """Return the token that the gateway goes by: of the environment, or made when it started."""
+    return admin_token(os.environ.get(VARIABLE), supervisor.configuration.settings.data_dir, secrets.token_bytes)

@@ -5,7 +5,7 @@ dashboard and its API belong on this port too.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from aiohttp import web
@@ -74,6 +74,13 @@ def metrics_page(own: OwnMetrics, workers_files: Path) -> bytes:
     return generate_latest(of_workers) + generate_latest(own.registry)
 
 
+def samples(own: OwnMetrics, workers_files: Path) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """Collect the same as numbers: the name of each, its labels and its value."""
+    for collector in (_OfWorkers(workers_files), own.registry):
+        for family in collector.collect():
+            yield from ((sample.name, sample.labels, sample.value) for sample in family.samples)
+
+
 class _OfWorkers(Collector):
     """The families of all workers, each file with the others."""
 
@@ -106,7 +113,8 @@ async def _in_one_envelope(request: web.Request, handler: Callable[[web.Request]
     try:
         return await handler(request)  # type: ignore[no-any-return, misc] # aiohttp's own type of a handler
     except web.HTTPException as error:
-        message = "There is no such page; see /healthz, /readyz and /metrics." if error.status == 404 else error.reason  # noqa: PLR2004
+        known = "see /, /admin/api/openapi.json, /healthz, /readyz and /metrics"
+        message = f"There is no such page; {known}." if error.status == 404 else error.reason  # noqa: PLR2004
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         body = {"error": {"message": message, "type": "invalid_request_error"}}
         return web.json_response(body, status=error.status, headers=allowed)

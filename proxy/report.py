@@ -68,10 +68,10 @@ class Report:
 
     def bug(self, request_id: str, error: BaseException) -> None:
         """Log a bug by its name and the places it passed; values could hold what a client sent."""
-        self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=_where(error))
+        self._logger.error("bug", request_id=request_id, error=type(error).__name__, where=where_of(error))
 
 
-def _where(error: BaseException) -> list[str]:
+def where_of(error: BaseException) -> list[str]:
     """Name the places that a bug passed, without any value: a line of source never holds a secret, a local variable
     may.
     """

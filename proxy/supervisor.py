@@ -18,14 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import web
-
 from proxy import __version__
+from proxy.admin_port import AdminPort, Gateway
 from proxy.configuration import Configuration, load
 from proxy.control import Files, Reload, Start, Stop, read_state, write
 from proxy.demo_provider import DemoProvider, start_demo_provider
 from proxy.errors import StoreUnavailable
-from proxy.health import OwnMetrics, admin_application, forget_worker
+from proxy.health import OwnMetrics, forget_worker
 from proxy.listening import CannotStart, address_of, listen
 from proxy.mistakes import ConfigurationError
 from proxy.providers import Builtin
@@ -108,13 +107,13 @@ class Supervisor:
             stack.callback(self._stop_store)
             await self._start_builtins(self.configuration)
             stack.push_async_callback(self._stop_builtins)
-            runner = web.AppRunner(admin_application(self._own, metrics_files, self.readiness), access_log=None)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.SockSite(runner, admin_listener).start()
+            facts = (lambda: self.configuration, self.readiness, self.store_url, self.api_address, self._own)
+            admin_port = AdminPort(Gateway(*facts, self._logger, metrics_files), admin_listener)
+            stack.push_async_callback(admin_port.close)
             stack.push_async_callback(self._stop_workers, listener)
             for slot in range(self._worker_count):
                 self._spawn(self._keep_worker(slot, listener, metrics_files))
+            await admin_port.start()
             await sink
             stack.callback(self._keep_counters().stop)
             await self._until_ready()

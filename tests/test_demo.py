@@ -72,7 +72,7 @@ async def test_the_key_that_it_makes_is_good(embedded_url):
 class TestBanner:
     def banner(self, *, real: bool = False) -> str:
         supervisor = SimpleNamespace(api_address=Address("127.0.0.1", 8080), admin_address=Address("127.0.0.1", 9090))
-        return demonstration._banner(supervisor, "sk-aion-demo-KEY", "demo/echo", real=real)
+        return demonstration._banner(supervisor, "sk-aion-demo-KEY", "demo/echo", "admin-TOKEN", real=real)
 
     def test_the_curl_line_is_whole(self):
         text = self.banner().replace("\\\n", "")
@@ -96,6 +96,9 @@ class TestBanner:
 
     def test_it_says_where_the_metrics_are(self):
         assert "http://127.0.0.1:9090/metrics" in self.banner()
+
+    def test_the_dashboard_and_its_token_are_named(self):
+        assert "The dashboard: http://127.0.0.1:9090/\nwith the token admin-TOKEN" in self.banner()
 
 
 def test_without_the_model_it_says_how_to_get_it_and_starts_nothing(monkeypatch, capsys):

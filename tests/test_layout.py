@@ -26,9 +26,9 @@ FLOORS = {
     1: (
         *("proxy.call", "proxy.accounts", "proxy.usage", "proxy.limits", "proxy.holds", "proxy.local_limits"),
         *("proxy.pricing", "proxy.catalog", "proxy.settings", "proxy.providers", "proxy.addresses", "proxy.store_url"),
-        *("proxy.egress", "proxy.provider_health"),
-        *("proxy.quantities", "proxy.sections", "proxy.mistakes", "proxy.drift", "proxy.translation"),
-        *("proxy.pressure", "proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
+        *("proxy.egress", "proxy.provider_health", "proxy.pressure"),
+        *("proxy.quantities", "proxy.moments", "proxy.sections", "proxy.mistakes", "proxy.drift", "proxy.translation"),
+        *("proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
@@ -48,19 +48,13 @@ FLOORS = {
     # The story that puts the steps one after the other, and the other things that the outside may ask for.
     4: (
         *("proxy.gateway", "proxy.refuse", "proxy.serving", "proxy.api", "proxy.health", "proxy.reconcile"),
-        *("proxy.admin", "proxy.admin.*"),
+        *("proxy.admin", "proxy.admin.*", "proxy.dashboard", "proxy.dashboard.*"),
     ),
     # The root: the only place that reads the clock, the environment and the command line, and builds the program.
     5: (
         *("proxy.app", "proxy.cli", "proxy.cli_*", "proxy.demo", "proxy.demo_*", "proxy.real_provider"),
-        *(
-            "proxy.supervisor",
-            "proxy.worker",
-            "proxy.worker_process",
-            "proxy.listening",
-            "proxy.control",
-            "proxy.counter_keeper",
-        ),
+        *("proxy.supervisor", "proxy.worker", "proxy.worker_process", "proxy.listening", "proxy.control"),
+        *("proxy.counter_keeper", "proxy.admin_port"),
         "proxy.__main__",
         *("proxy.conformance", "proxy.conformance.*"),
     ),

@@ -86,12 +86,12 @@ class Keys:
 
     async def revoke(self, key_id: str, *, now_ms: int) -> ApiKey:
         """Refuse the key from the very next request on; a key revoked before keeps the time at which it was."""
-        record = await self._find(key_id)
+        record = await self.find(key_id)
         if record.revoked_ms is not None:
             return record
         revoked = await self.records.change_key(key_id, revoked_ms=now_ms)
         if revoked is None:
-            raise _no_such_key(key_id)
+            raise no_such_key(key_id)
         return revoked
 
     async def rotate(self, key_id: str, *, grace_ms: int, now_ms: int, random: Random) -> RotatedKey:
@@ -104,7 +104,7 @@ class Keys:
             raise OperationRefused(
                 Reason.MALFORMED, "a grace is at most 100 years: give one such as 24h, or 0s for none"
             )
-        old = await self._find(key_id)
+        old = await self.find(key_id)
         if old.revoked_ms is not None or (old.expires_ms is not None and old.expires_ms <= now_ms):
             ended = "revoked" if old.revoked_ms is not None else "expired"
             raise OperationRefused(
@@ -134,7 +134,7 @@ class Keys:
                 return old
             retired = await self.records.change_key(old.key_id, expires_ms=end_ms)
         if retired is None:
-            raise _no_such_key(old.key_id)
+            raise no_such_key(old.key_id)
         return retired
 
     async def _mint(
@@ -159,7 +159,8 @@ class Keys:
         await self.records.create_key(record, digest_of_key(key))
         return MintedKey(record, key)
 
-    async def _find(self, key_id: str) -> ApiKey:
+    async def find(self, key_id: str) -> ApiKey:
+        """Return a key's record by its id."""
         account = account_of_key(key_id)
         if account is not None:
             raise OperationRefused(
@@ -169,7 +170,7 @@ class Keys:
             )
         record = await self.records.key(key_id)
         if record is None:
-            raise _no_such_key(key_id)
+            raise no_such_key(key_id)
         return record
 
     def _model_id(self, name: str) -> str:
@@ -190,7 +191,8 @@ def mint_key_id(random: bytes) -> str:
     return "key_" + "".join(digits)
 
 
-def _no_such_key(key_id: str) -> OperationRefused:
+def no_such_key(key_id: str) -> OperationRefused:
+    """Return what is said of a key that is not there, or not for whoever asks."""
     # What begins like a key may be one, mistyped or cut off: it is not repeated.
     shown = "with that id (it looks like a key)" if key_id.startswith("sk-") else repr(key_id)
     return OperationRefused(

@@ -19,6 +19,8 @@ class Reason(StrEnum):
     """What was asked is wrong in itself, whatever is stored."""
     NOT_FOUND = "not_found"
     """It names something that does not exist."""
+    FORBIDDEN = "forbidden"
+    """Whoever asks may not do it."""
     CONFLICT = "conflict"
     """It contradicts what is stored now."""
     UNAVAILABLE = "unavailable"

@@ -100,6 +100,36 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         FROM usage_hourly GROUP BY account, hour - hour % 86400000, key_id, model
         """,
     ),
+    (
+        "CREATE INDEX usage_by_account ON usage (account, started_at)",
+        """
+        CREATE TABLE dashboard_token (
+            token_id TEXT NOT NULL PRIMARY KEY,
+            account TEXT NOT NULL,
+            digest TEXT NOT NULL,
+            name TEXT NOT NULL,
+            created_at BIGINT NOT NULL,
+            expires_at BIGINT,
+            revoked_at BIGINT
+        )
+        """,
+        "CREATE UNIQUE INDEX dashboard_token_digest ON dashboard_token (digest)",
+        "CREATE INDEX dashboard_token_account ON dashboard_token (account, created_at)",
+        """
+        CREATE TABLE audit_log (
+            entry_id TEXT NOT NULL PRIMARY KEY,
+            at BIGINT NOT NULL,
+            person TEXT NOT NULL,
+            action TEXT NOT NULL,
+            account TEXT NOT NULL,
+            subject TEXT NOT NULL,
+            detail TEXT NOT NULL,
+            outcome TEXT NOT NULL
+        )
+        """,
+        "CREATE INDEX audit_log_at ON audit_log (at)",
+        "CREATE INDEX audit_log_account ON audit_log (account, at)",
+    ),
 )
 _VERSIONS: Final = "ledger_version"
 # Two gateways that start at the same moment must not both make the tables; the number is arbitrary and must not change.

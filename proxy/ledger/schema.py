@@ -46,6 +46,7 @@ usage: Final = Table(
     Column("duration_ms", BigInteger, nullable=False),
     Column("metadata", Text),
     Index("usage_started_at", "started_at"),
+    Index("usage_by_account", "account", "started_at"),
 )
 """Every request that reached a provider; the columns are the fields of `UsageRecord`. `started_at` is in Unix ms."""
 
@@ -94,6 +95,37 @@ usage_account: Final = Table(
 )
 """The sums of `usage` by account, changed in the same transaction as the rows: what the counters of limits are compared
 with. `charged_nusd` adds up each request's cost rounded up to nano-dollars, which is what budgets are charged."""
+
+dashboard_token: Final = Table(
+    "dashboard_token",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Index("dashboard_token_digest", "digest", unique=True),
+    Index("dashboard_token_account", "account", "created_at"),
+)
+"""What an account's own people sign in with, as SHA-256; moments in Unix ms, as everywhere."""
+
+audit_log: Final = Table(
+    "audit_log",
+    metadata,
+    Column("entry_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("person", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Index("audit_log_at", "at"),
+    Index("audit_log_account", "account", "at"),
+)
+"""Every change that somebody asked for through the dashboard or the admin API; `detail` is JSON without secrets."""
 
 ledger_identity: Final = Table("ledger_identity", metadata, Column("id", Text, primary_key=True))
 """One row: a name that tells this ledger from every other one."""

@@ -14,6 +14,7 @@ from proxy.ledger.database import Ledger
 from proxy.ledger.queries import (
     By,
     Selection,
+    _parts,
     charged_in_all,
     charged_since,
     charges,
@@ -130,3 +131,13 @@ def test_a_ledger_has_a_name_of_its_own_that_stays(tmp_path: Path):
             names.append(identity(connection))
         ledger.close()
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("column", By)
+def test_what_is_asked_since_a_moment_reads_no_whole_table(ledger: Ledger, column: By):
+    with ledger.reading() as connection:
+        for query in _parts(Selection(since=NOON + 1), [column]):
+            text = str(query.compile(connection, compile_kwargs={"literal_binds": True}))
+            plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}")]
+            assert any(step.startswith("SEARCH") for step in plan), plan
+            assert not [step for step in plan if step.startswith("SCAN")], plan

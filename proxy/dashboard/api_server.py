@@ -1,0 +1,131 @@
+"""The admin API over HTTP: reads what was asked, lets the operation answer, and gives every refusal one form."""
+
+import asyncio
+import io
+import tempfile
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from proxy.admin.refused import OperationRefused, Reason
+from proxy.dashboard.api import ROUTES, Ask, Route, Surroundings, selection
+from proxy.dashboard.api_asks import ExportQuery
+from proxy.dashboard.gate import Denied, Gate
+from proxy.dashboard.openapi import EXPORT, MEDIA_TYPES, PREFIX, document
+from proxy.dashboard.operations import Operations
+from proxy.errors import StoreUnavailable
+from proxy.ledger.database import Ledger
+from proxy.ledger.export import write
+from proxy.ledger.queries import Selection, rows
+
+STATUS: Final = {
+    Reason.MALFORMED: 400,
+    Reason.FORBIDDEN: 403,
+    Reason.NOT_FOUND: 404,
+    Reason.CONFLICT: 409,
+    Reason.UNAVAILABLE: 503,
+}
+_UNAVAILABLE: Final = 503
+_KINDS: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    429: "rate_limit_error",
+    503: "service_unavailable",
+}
+_IN_MEMORY: Final = 1 << 20
+_PIECE: Final = 1 << 16
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+
+
+def api_routes(gate: Gate, surroundings: Surroundings) -> Iterable[web.RouteDef]:
+    """Return the API's routes."""
+    told = orjson.dumps(document(ROUTES))
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.Response(body=told, content_type="application/json")
+
+    yield web.get(f"{PREFIX}/openapi.json", openapi)
+    yield web.get(PREFIX + EXPORT, _guarded(_export(gate, surroundings)))
+    for route in ROUTES:
+        yield web.route(route.method, PREFIX + route.path, _guarded(_handler(route, gate, surroundings)))
+
+
+def _handler(route: Route, gate: Gate, surroundings: Surroundings) -> Handler:
+    async def handle(request: web.Request) -> web.Response:
+        person = await gate.bearer(request)
+        body = None if route.body is None else msgspec.json.decode(await request.read() or b"{}", type=route.body)
+        ask = Ask(Operations(gate.desk, person), surroundings, request.match_info, _query(request, route.query), body)
+        answer = orjson.dumps(await route.work(ask))
+        return web.Response(body=answer, status=route.status, content_type="application/json", headers=_NO_STORE)
+
+    return handle
+
+
+def _export(gate: Gate, surroundings: Surroundings) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        person = await gate.bearer(request)
+        ask = Ask(Operations(gate.desk, person), surroundings, {}, _query(request, ExportQuery), None)
+        return await send_export(request, gate, selection(ask), ask.query)
+
+    return handle
+
+
+async def send_export(request: web.Request, gate: Gate, chosen: Selection, query: ExportQuery) -> web.StreamResponse:
+    """Write the rows into a file that has no name, then send it: a client that reads slowly holds no database."""
+
+    def to_file(ledger: Ledger) -> tempfile.SpooledTemporaryFile[bytes]:
+        file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the sender closes it
+        with ledger.reading() as connection:
+            write(rows(connection, chosen), query.format, file)  # type: ignore[arg-type] # it is a BinaryIO but in name
+        file.seek(0, io.SEEK_SET)
+        return file
+
+    with await gate.desk.ledger.use(to_file) as file:
+        name = f'attachment; filename="usage.{query.format.value}"'
+        response = web.StreamResponse(headers={**_NO_STORE, "Content-Disposition": name})
+        response.content_type = MEDIA_TYPES[query.format]
+        await response.prepare(request)
+        while piece := await asyncio.to_thread(file.read, _PIECE):
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+
+def _query(request: web.Request, kind: type[Any]) -> Any:  # noqa: ANN401 - of the route's type
+    given = dict(request.query)
+    if len(given) != len(request.query):
+        raise OperationRefused(Reason.MALFORMED, "a word of the query stands twice: give each once")
+    return msgspec.convert(given, kind, strict=False)
+
+
+def _guarded(handle: Handler) -> Handler:
+    """Turn every refusal into its status."""
+
+    async def guarded(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handle(request)
+        except Denied as denied:
+            headers = {"WWW-Authenticate": "Bearer"} if not denied.wait else {"Retry-After": str(denied.wait)}
+            return _refusal(429 if denied.wait else 401, denied.message, headers)
+        except OperationRefused as refused:
+            return _refusal(STATUS[refused.reason], refused.message)
+        except StoreUnavailable as away:
+            return _refusal(_UNAVAILABLE, f"The store cannot be asked: {away.detail}")
+        except (msgspec.MsgspecError, UnicodeError) as wrong:
+            return _refusal(400, f"{wrong}; /admin/api/openapi.json says what is understood")
+
+    return guarded
+
+
+def _refusal(status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+    body = {"error": {"message": message, "type": _KINDS.get(status, "invalid_request_error")}}
+    return web.Response(
+        body=orjson.dumps(body),
+        status=status,
+        content_type="application/json",
+        headers={**_NO_STORE, **(headers or {})},
+    )

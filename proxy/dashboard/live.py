@@ -1,0 +1,113 @@
+"""Tells open pages that something has moved, over server-sent events; they then ask anew for what they show.
+
+One question a second to the ledger for all pages together, and none while no page is open. No figure travels here:
+what somebody may see is decided where pages are made.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+from sqlalchemy import Connection
+
+from proxy.admin.refused import OperationRefused
+from proxy.dashboard.frame import HEADERS, Frame, Visit
+from proxy.dashboard.ledger_threads import LedgerThreads
+from proxy.ledger.requests import counts
+
+EVERY: Final = 1.0
+"""Seconds between two questions."""
+_STILL_THERE: Final = 15.0
+_MOST_PAGES: Final = 500
+_MOVED: Final = b"event: moved\ndata: \n\n"
+
+
+@dataclass(eq=False, slots=True)
+class _Listener:
+    account: str | None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    gone: bool = False
+
+
+class Live:
+    """The pages that are open now, and the task that watches the ledger for them."""
+
+    def __init__(self, ledger: LedgerThreads) -> None:
+        """Watch nothing yet."""
+        self._ledger = ledger
+        self._listeners: set[_Listener] = set()
+        self._watching: asyncio.Task[None] | None = None
+
+    async def run(self, _: web.Application) -> AsyncIterator[None]:
+        """Be there while the application is."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+        yield
+        self._watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._watching
+
+    async def hang_up(self, _: web.Application) -> None:
+        """Let every page go, so that the application can end."""
+        for listener in self._listeners:
+            listener.gone = True
+            listener.moved.set()
+
+    async def listen(self, visit: Visit) -> web.StreamResponse:
+        """Tell one page until it is closed."""
+        if len(self._listeners) >= _MOST_PAGES:
+            return web.Response(status=503, headers={**HEADERS, "Retry-After": "30"})
+        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
+        listener = _Listener(visit.me.account)
+        self._listeners.add(listener)
+        try:
+            await response.prepare(visit.request)
+            await response.write(b"retry: 3000\n\n" + _MOVED)  # it may have, since the page was made
+            while await self._next(listener, visit, response):
+                pass
+        except ConnectionError:
+            pass
+        finally:
+            self._listeners.discard(listener)
+        return response
+
+    async def _next(self, listener: _Listener, visit: Visit, response: web.StreamResponse) -> bool:
+        """Wait for the next move; False: there will be none for this page."""
+        try:
+            async with asyncio.timeout(_STILL_THERE):
+                await listener.moved.wait()
+        except TimeoutError:
+            await response.write(b": still there\n\n")
+            return visit.session.expires > visit.frame.gate.desk.clock()
+        listener.moved.clear()
+        if listener.gone:
+            return False
+        await response.write(_MOVED)
+        return True
+
+    async def _watch(self) -> None:
+        seen: dict[str | None, int] = {}
+        while True:
+            await asyncio.sleep(EVERY)
+            wanted = {listener.account for listener in self._listeners}
+            if not wanted:
+                continue
+            with contextlib.suppress(OperationRefused):  # the ledger is away: nothing moves in it
+                found = await self._ledger.read(partial(_counts, wanted))
+                for listener in self._listeners:
+                    count = found.get(listener.account)
+                    if count is not None and listener.account in seen and seen[listener.account] != count:
+                        listener.moved.set()
+                seen = found
+
+
+def _counts(accounts: Iterable[str | None], connection: Connection) -> dict[str | None, int]:
+    return {account: counts(connection, account) for account in accounts}
+
+
+def live_routes(frame: Frame, live: Live) -> list[web.RouteDef]:
+    """Return the route."""
+    return [web.get("/live", frame.page(live.listen))]

@@ -1,0 +1,59 @@
+// What pages do beyond forms and links: copy a text, draw a table as a chart, ask anew when something has moved.
+// Every page works without it. No text of anybody's is ever made into markup here.
+"use strict";
+(() => {
+  const copied = async (button) => {
+    const source = document.getElementById(button.dataset.copy);
+    const said = button.nextElementSibling;
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      said.textContent = "Copied.";
+    } catch {  // without TLS, a browser has no clipboard for pages from elsewhere
+      getSelection().selectAllChildren(source);
+      said.textContent = document.execCommand("copy") ? "Copied." : "Selected: press Ctrl+C.";
+    }
+  };
+
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  const draw = (figure) => {
+    const place = figure.querySelector(".chart");
+    const rows = [...figure.querySelectorAll("tbody tr")];
+    if (!window.uPlot || rows.length < 2) return;
+    const times = rows.map((row) => Number(row.dataset.at));
+    const values = rows.map((row) => Number(row.dataset.value));
+    const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 } };
+    const named = (_, ticks) => ticks.map((at) => new Date(at * 1000).toISOString().slice(5, 16).replace("T", " "));
+    const counted = (_, ticks) => ticks.map((value) => value.toLocaleString("en", { maximumSignificantDigits: 4 }));
+    const options = {
+      width: Math.max(280, figure.clientWidth), height: 220, legend: { show: false }, padding: [null, 40, null, null],
+      scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
+      axes: [{ ...axis, values: named, space: 90 }, { ...axis, values: counted, size: 80 }],
+      series: [{}, { label: figure.dataset.label, stroke: colour("--chart"), width: 2,
+        fill: colour("--note"), points: { show: rows.length < 40 } }],
+    };
+    place.replaceChildren();
+    new uPlot(options, [times, values], place);
+  };
+
+  const drawAll = () => document.querySelectorAll("figure[data-label]").forEach(draw);
+
+  const listen = () => {
+    if (!document.querySelector("[data-live]") || !window.EventSource) return;
+    const source = new EventSource("/live");
+    source.addEventListener("moved", () => htmx.trigger(document.body, "moved"));
+    addEventListener("pagehide", () => source.close());
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (button) copied(button);
+  });
+  document.addEventListener("htmx:afterSettle", drawAll);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  let resized;
+  addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
+  document.querySelectorAll("button[data-copy]").forEach((button) => { button.hidden = false; });
+  drawAll();
+  listen();
+})();

@@ -1,0 +1,98 @@
+"""Single requests of the ledger for people who look: the latest first, page by page, and how the latest went.
+
+Whatever is asked, an index leads to the newest rows and only so many are read: a ledger of a million rows answers as a
+small one does. Sums are in `queries.py`. Nothing here writes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from proxy.ledger.schema import usage, usage_account
+from proxy.usage_record import UsageRecord
+
+_ENDED_WELL: Final = ("complete", "client_gone", "cancelled")
+"""Endings that are nobody's fault here or at the provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which requests; None: all. Moments in Unix ms; a request that began at `until` is not among them."""
+
+    account: str | None = None
+    key_id: str | None = None
+    model: str | None = None
+    ending: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a page ends: the next one begins with the request before this one."""
+
+    started_at: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How the latest requests went."""
+
+    requests: int
+    failed: int
+    ttft_ms: int | None
+    """The median from arrival to the first byte, of those that were streamed; None where none was."""
+
+
+def newest(connection: Connection, chosen: Filter, count: int, before: Place | None = None) -> list[UsageRecord]:
+    """Return at most `count` requests, the latest first, that began before `before`."""
+    query = select(*(usage.c[name] for name in UsageRecord.__struct_fields__)).where(*_conditions(chosen))
+    if before is not None:
+        same = and_(usage.c.started_at == before.started_at, usage.c.request_id < before.request_id)
+        query = query.where(usage.c.started_at <= before.started_at, or_(usage.c.started_at < before.started_at, same))
+    query = query.order_by(usage.c.started_at.desc(), usage.c.request_id.desc()).limit(count)
+    return [_record(row) for row in connection.execute(query)]
+
+
+def one(connection: Connection, request_id: str) -> UsageRecord | None:
+    """Return one request."""
+    query = select(*(usage.c[name] for name in UsageRecord.__struct_fields__)).where(usage.c.request_id == request_id)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _record(row)
+
+
+def quality(connection: Connection, chosen: Filter, of_latest: int) -> Quality:
+    """Say how the latest of the chosen requests went, at most `of_latest` of them."""
+    columns = (usage.c.ending, usage.c.ttft_ms)
+    query = select(*columns).where(*_conditions(chosen)).order_by(usage.c.started_at.desc()).limit(of_latest)
+    found = connection.execute(query).all()
+    failed = sum(ending not in _ENDED_WELL for ending, _ in found)
+    waits = sorted(ttft for _, ttft in found if ttft is not None)
+    return Quality(len(found), failed, waits[len(waits) // 2] if waits else None)
+
+
+def counts(connection: Connection, account: str | None) -> int:
+    """Return how many requests of an account, or of all, have a row: whoever sees it change knows of a new one."""
+    query = select(func.sum(usage_account.c.requests))
+    if account is not None:
+        query = query.where(usage_account.c.account == account)
+    return int(connection.scalar(query) or 0)
+
+
+def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:
+    for name in ("account", "key_id", "model", "ending"):
+        value = getattr(chosen, name)
+        if value is not None:
+            yield usage.c[name] == value
+    if chosen.since is not None:
+        yield usage.c.started_at >= chosen.since
+    if chosen.until is not None:
+        yield usage.c.started_at < chosen.until
+
+
+def _record(row: Any) -> UsageRecord:  # noqa: ANN401 - SQLAlchemy's row, whose columns are the record's fields
+    return UsageRecord(**row._mapping)  # noqa: SLF001 - its public name for this

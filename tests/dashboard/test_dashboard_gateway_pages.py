@@ -1,0 +1,147 @@
+"""Models, limits, system and playground: the gateway itself, as far as somebody may see it."""
+
+from pathlib import Path
+
+import pytest
+from dashboard_bench import Bench
+
+from proxy.accounts import mint_key
+from proxy.dashboard.configured import HIDDEN, configured
+from proxy.dashboard.playground import _texts
+from proxy.dashboard.watching import REFUSED, Sample, Watching
+from proxy.settings import Settings
+from specimens import Clock
+
+SECRETS = ("sk-of-a-provider-0815", "header-4711", "store-password", "ledger-password", "in-the-body")
+
+
+@pytest.fixture
+async def operator(bench: Bench) -> Bench:
+    await bench.account()
+    await bench.sign_in()
+    return bench
+
+
+@pytest.fixture
+async def person(bench: Bench) -> Bench:
+    await bench.account()
+    await bench.sign_in(await bench.token())
+    return bench
+
+
+class TestModels:
+    async def test_they_have_prices_for_a_million_tokens_and_providers_that_are_up_or_not(self, operator: Bench):
+        operator.samples.append(Sample("aion_upstream_up", {"provider": "one"}, 0.0))
+        words = (await operator.page("/models")).words
+        assert "lab/model also short A model enabled 0.8 0.2 1.6 8,192 one: lab/model, weight 1 ( down" in words
+        assert "lab/gone A model disabled" in words
+
+    async def test_where_they_run_is_for_operators(self, person: Bench):
+        words = (await person.page("/models")).words
+        assert "lab/model" in words
+        assert "weight" not in words
+        assert "lab/gone" not in words
+
+
+class TestLimits:
+    async def test_who_has_used_four_fifths_is_near_a_limit(self, operator: Bench):
+        operator.limits.used, operator.limits.spent_nusd = 479, 25_000_000_000
+        words = (await operator.page("/limits")).words
+        assert "acme budget 100%" in words
+        assert "requests per minute" not in words
+        operator.limits.used = 480
+        assert "acme requests per minute 80%" in (await operator.page("/limits")).words
+
+    async def test_refusals_are_told_by_reason(self, operator: Bench):
+        operator.samples += [Sample(REFUSED, {"reason": "budget"}, 3.0), Sample(REFUSED, {"reason": "budget"}, 2.0)]
+        assert "budget 5" in (await operator.page("/limits")).words
+
+    async def test_refusals_of_others_are_nobody_s_business(self, person: Bench):
+        person.samples.append(Sample(REFUSED, {"reason": "budget"}, 3.0))
+        assert "Refusals" not in (await person.page("/limits")).words
+
+    async def test_refusals_are_counted_in_the_hour_in_which_they_came(self):
+        clock, samples = Clock(36_000.0), [Sample(REFUSED, {"reason": "budget"}, 5.0)]
+        watching = Watching(lambda: samples, clock)
+        for later, count in ((0, 5.0), (60, 7.0), (3_600, 8.0), (60, 2.0)):  # the last: counted anew after a restart
+            clock.pass_by(later)
+            samples[0] = Sample(REFUSED, {"reason": "budget"}, count)
+            await watching.look()
+        by_hour = dict(watching.refused_by_hour())
+        assert len(by_hour) == 24
+        assert (by_hour[36_000], by_hour[39_600]) == (2, 1)
+        assert sum(by_hour.values()) == 3
+
+
+class TestSystem:
+    async def test_operators_see_how_it_is_and_the_configuration_without_secrets(self, operator: Bench, reasons):
+        reasons.append("the store is away")
+        operator.samples.append(Sample("aion_ledger_lag_seconds", {}, 0.25))
+        page = await operator.page("/system")
+        for told in ("1", "no", "the store is away", "0.25", "plans.standard.budget.usd 25", "providers.one.base_url"):
+            assert told in page.words
+        assert SECRETS[0] not in page.text
+        assert f"providers.one.api_key {HIDDEN}" in page.words
+
+    async def test_nobody_else_does(self, person: Bench):
+        assert (await person.page("/system")).status == 403
+        assert "/system" not in (await person.page("/")).text
+
+    def test_no_secret_of_any_kind_is_shown(self):
+        settings = Settings.model_validate(
+            {
+                "store": f"redis://user:{SECRETS[2]}@127.0.0.1:6379/0?ssl_password={SECRETS[2]}",
+                "ledger": f"postgresql://user:{SECRETS[3]}@127.0.0.1/ledger?password={SECRETS[3]}",
+                "providers": {
+                    "one": {
+                        "base_url": "http://127.0.0.1:1/v1",
+                        "api_key": SECRETS[0],
+                        "headers": {"X-Secret": SECRETS[1]},
+                        "extra_body": {"token": SECRETS[4]},
+                    }
+                },
+            }
+        )
+        text = str(configured(settings))
+        assert not [secret for secret in SECRETS if secret in text]
+        assert f"redis://{HIDDEN}@127.0.0.1:6379/0?{HIDDEN}" in text
+        assert Path("data").name in text
+
+
+class TestPlayground:
+    async def test_what_is_no_key_is_not_sent(self, operator: Bench):
+        refused = await operator.send("/playground", {"key": "sk-other", "text": "Hi.", "model": "lab/model"})
+        assert (refused.status, "no API key" in refused.alert) == (400, True)
+        assert "sk-other" not in refused.text
+
+    async def test_a_key_of_another_account_is_not_used_here(self, person: Bench):
+        key = mint_key("other", bytes(32))
+        refused = await person.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
+        assert refused.status == 403
+        assert key not in refused.text
+
+    async def test_an_api_that_does_not_answer_is_told(self, operator: Bench):
+        key = mint_key("acme", bytes(32))
+        away = await operator.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
+        assert (away.status, "did not answer" in away.alert) == (503, True)
+        assert key not in away.text
+
+    @pytest.mark.parametrize(
+        ("raw", "streamed", "text"),
+        [
+            ('{"choices":[{"message":{"content":"Hi."}}]}', False, "Hi."),
+            (
+                'data: {"choices":[{"delta":{"content":"H"}}]}\n\ndata: {"choices":[{"delta":{"content":"i."}}]}\n',
+                True,
+                "Hi.",
+            ),
+            ('data: {"type":"response.output_text.delta","delta":"Hi."}\n\ndata: [DONE]\n', True, "Hi."),
+            ('{"output":[{"content":[{"text":"Hi."}]},{"summary":[]}]}', False, "Hi."),
+            ('{"error":{"message":"no"}}', False, ""),
+            ("nonsense", False, ""),
+            ('{"choices":{"a":1},"output":[1,{"content":"x"}]}', False, ""),
+            ("[]", False, ""),
+        ],
+    )
+    def test_the_text_is_found_in_every_kind_of_answer(self, raw: str, streamed: bool, text: str):
+        assert "".join(_texts(raw, streamed=streamed)) == text

@@ -1,0 +1,80 @@
+"""What open pages are told: that something of theirs has moved, and nothing else."""
+
+import asyncio
+
+import pytest
+from aiohttp import ClientTimeout
+from dashboard_bench import Bench, row, start_bench
+
+from proxy.dashboard import live
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(live, "EVERY", 0.01)
+
+
+async def opened(bench: Bench, cookie: str):
+    """The events of a page that is open; the first says that something may have moved before."""
+    answer = await bench.session.get(f"{bench.base}/live", headers={"Cookie": cookie}, timeout=ClientTimeout(total=20))
+    assert answer.content_type == "text/event-stream"
+    assert await answer.content.readuntil(b"data: \n\n") == b"retry: 3000\n\nevent: moved\ndata: \n\n"
+    return answer
+
+
+async def moved(answer) -> bytes:
+    async with asyncio.timeout(10):
+        return await answer.content.readuntil(b"data: \n\n")
+
+
+async def test_a_page_is_told_when_a_request_reaches_the_ledger(bench: Bench):
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    await bench.rows(row(1))
+    assert await moved(page) == b"event: moved\ndata: \n\n"
+    page.close()
+
+
+async def test_people_of_an_account_are_told_of_their_own_requests_alone(bench: Bench):
+    await bench.account()
+    await bench.sign_in(await bench.token())
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    await bench.rows(row(1, account="other"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await page.content.readuntil(b"data: \n\n")
+    await bench.rows(row(2))
+    assert await moved(page)
+    page.close()
+
+
+async def test_a_page_of_somebody_whose_session_ended_is_let_go(bench: Bench, monkeypatch):
+    monkeypatch.setattr(live, "_STILL_THERE", 0.05)
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    assert await page.content.readuntil(b"\n\n") == b": still there\n\n"
+    bench.clock.pass_by(13 * 3_600)
+    async with asyncio.timeout(10):
+        assert (await page.content.read()).startswith((b"", b": still there"))
+
+
+async def test_only_so_many_pages_are_told(bench: Bench, monkeypatch):
+    monkeypatch.setattr(live, "_MOST_PAGES", 1)
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    refused = await bench.page("/live")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "30")
+    page.close()
+
+
+async def test_an_open_page_does_not_keep_the_admin_port_from_closing(tmp_path):
+    bench, runner = await start_bench(tmp_path, [])
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    async with asyncio.timeout(10):
+        await runner.cleanup()
+        assert await page.content.read() == b""
+    await bench.session.close()
+    bench.ledger.close()
