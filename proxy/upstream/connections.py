@@ -23,6 +23,7 @@ FINISH_SECONDS: Final = 2.0
 """How long the end of an answer's framing is waited for after its content was complete."""
 MAX_HEAD: Final = 64 * 1024
 MAX_INFORMATIONAL: Final = 8
+READ_AT_ONCE: Final = 64 * 1024
 _INFORMATIONAL: Final = 100
 _SWITCHING: Final = 101
 _OK: Final = 200
@@ -47,11 +48,17 @@ class Receiver(Protocol):
         """Taking the answer failed: raised into the transport, nobody would hear of it."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection. `send` starts an exchange; when its answer is complete the connection goes back to its pool."""
 
-    def __init__(self, on_idle: Callable[["UpstreamConnection"], None], clock: Callable[[], float]) -> None:
-        """Tell `on_idle` whenever the connection can serve another exchange."""
+    def __init__(
+        self, buffer: memoryview, on_idle: Callable[["UpstreamConnection"], None], clock: Callable[[], float]
+    ) -> None:
+        """Read into `buffer`, which it shares with others: what was read is taken out before anybody reads again.
+
+        Tell `on_idle` whenever the connection can serve another exchange.
+        """
+        self._buffer = buffer
         self._on_idle = on_idle
         self._clock = clock
         self._transport: asyncio.Transport | None = None
@@ -148,16 +155,20 @@ class UpstreamConnection(asyncio.Protocol):
         if sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        """Say where to read to: its size is the most that waits in the gateway for a client that stops reading."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Parse what came and pass it on; bytes that nobody asked for poison the connection."""
         receiver = self._receiver
         if receiver is None:
             self.abort()
             return
         if not self._head_done:
-            self._head_bytes += len(data)
+            self._head_bytes += nbytes
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._buffer[:nbytes])
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._unreadable = True
         try:
@@ -314,6 +325,7 @@ class UpstreamPool:
         self._dialer = Dialer(
             origin, timeout=connect_timeout, loop=loop, tls=tls, allow_private=allow_private, look_up=look_up
         )
+        self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._idle: list[UpstreamConnection] = []
         self._closed = False
 
@@ -332,7 +344,7 @@ class UpstreamPool:
 
     async def connect(self) -> UpstreamConnection:
         """Open a new connection. Raises `UpstreamError` (`upstream_timeout`, `upstream_unavailable`)."""
-        return await self._dialer.dial(lambda: UpstreamConnection(self._keep, time.monotonic))
+        return await self._dialer.dial(lambda: UpstreamConnection(self._buffer, self._keep, time.monotonic))
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""

@@ -21,7 +21,7 @@ from proxy.wire.upstream_error import UpstreamError
 _HAPPY_EYEBALLS_DELAY: Final = 0.25
 _ERRNO: Final = re.compile(r"\[Errno (\d+)\]")
 _IPV4: Final = 4
-_P = TypeVar("_P", bound=asyncio.Protocol)
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 Lookup = Callable[[str, int], Awaitable[Sequence[AddressInfo]]]

@@ -19,8 +19,8 @@ MODELS = lines("GET /v1/models HTTP/1.1", "Host: gateway")
 SHORT = "header_timeout: 300ms, body_timeout: 300ms, idle_timeout: 1s, stall_timeout: 1s"
 CAP = 600
 STREAMS = 40
-MOST_OF_A_STREAM = 400 * 1024
-"""What one read from a provider that floods brings (256 KiB), what waits for the client besides, and room."""
+MOST_OF_A_STREAM = 200 * 1024
+"""What one read from a provider that floods brings (64 KiB), what waits for the client besides, and room."""
 STREAM = b'{"model":"same","stream":true,"messages":[{"role":"user","content":"Hi."}]}'
 
 
