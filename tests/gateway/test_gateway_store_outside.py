@@ -10,7 +10,7 @@ from provider_scripts import usage, whole
 from raw_client import chat
 
 from tests.conftest import debian_redis
-from tests.stores.redis_servers import RedisServer, cluster, free_ports, options_of, running, single, until, watched
+from tests.stores.redis_servers import RedisServer, cluster, free_ports, options_of, single, watched
 
 
 @pytest.fixture
@@ -168,42 +168,6 @@ def test_a_gateway_follows_a_failover_of_its_store(make, provider, tmp_path):
 
         assert eventually(served_by_another)
         assert statuses <= {200, 503}
-
-
-@pytest.mark.timeout(120)
-def test_what_a_failover_forgot_is_counted_again_from_the_ledger(make, port, provider, tmp_path):
-    """A replica that was cut off first takes the place of its primary: it never heard of what was settled meanwhile."""
-    provider.on("main", whole("Hello.", usage(10, 5)))
-    replica_port = free_ports(1)[0]
-    primary = RedisServer(debian_redis(), tmp_path / "primary", options_of(port))
-    replica = RedisServer(debian_redis(), tmp_path / "replica", options_of(replica_port, replicaof=f"127.0.0.1 {port}"))
-    successor = RedisServer(
-        debian_redis(), tmp_path / "successor", options_of(port, replicaof=f"127.0.0.1 {replica_port}")
-    )
-    with running(primary), running(replica), replica.client() as cut_off:
-        gateway = make(f"redis://127.0.0.1:{port}")
-        gateway.start()
-        key = gateway.new_key()
-        assert key.ask().status == 200
-        one = key.settled().spent_nusd
-        until(lambda: key.account in repr(cut_off.keys("*:acct:*")), "a replica that knows the account")
-        cut_off.replicaof("NO", "ONE")
-        assert [key.ask().status for _ in range(9)] == [200] * 9
-        assert key.settled().spent_nusd == 10 * one
-
-        primary.kill()
-        successor.start()
-        with successor.client() as client:
-            until(lambda: key.account in repr(client.keys("*:acct:*")), "a successor with the replica's data")
-            client.replicaof("NO", "ONE")
-        try:
-            assert eventually(gateway.ready)
-            assert key.use().spent_nusd < 10 * one
-            assert eventually(lambda: key.use().spent_nusd == 10 * one, 60)
-            assert gateway.command("ledger", "verify")["ok"]
-            assert gateway.stop() == 0
-        finally:
-            successor.kill()
 
 
 def test_a_port_that_is_a_node_of_a_cluster_is_explained(make, port, tmp_path):
