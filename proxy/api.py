@@ -65,15 +65,15 @@ class Api:
 
     async def handle(self, client: ClientRequest) -> None:
         """Serve one request, whatever it is; nothing but a cancellation is raised."""
-        arrived = time.monotonic()
-        request_id, common_lines = self._identify()
+        arrived, now = time.monotonic(), self._wall_clock()
+        request_id, common_lines = self._identify(now)
         client.add_line(common_lines)
         if self.closing:
             client.keep_alive = False
         self.in_flight += 1
         fault: Fault | None = None
         try:
-            await self._dispatch(client, request_id, arrived)
+            await self._dispatch(client, request_id, arrived, now)
         except Refusal as refusal:
             fault = refusal.fault
             refuse(client, fault, request_id)
@@ -94,7 +94,7 @@ class Api:
 
     def on_malformed(self, error: BaseException | None) -> bytes:
         """Write the whole answer for a connection on which no request could be read; it ends with this answer."""
-        request_id, common_lines = self._identify()
+        request_id, common_lines = self._identify(self._wall_clock())
         fault = our_bug() if error is None else malformed(error)
         body = error_body(fault, request_id)
         self._report.request_ended(
@@ -112,7 +112,7 @@ class Api:
         )
         return answer_head(fault.status, len(body), common_lines + fault_lines(fault) + b"Connection: close\r\n") + body
 
-    async def _dispatch(self, client: ClientRequest, request_id: str, arrived: float) -> None:
+    async def _dispatch(self, client: ClientRequest, request_id: str, arrived: float, now: float) -> None:
         path = client.path
         if path.endswith("/") and len(path) > 1:
             path = path[:-1]
@@ -121,7 +121,7 @@ class Api:
             _require(client, "POST")
             if self.overloaded:
                 raise Refusal(overloaded())
-            await self._gateway.complete(client, endpoint, request_id, self.serving, arrived)
+            await self._gateway.complete(client, endpoint, request_id, self.serving, arrived, now)
         elif path == MODELS or path.startswith(MODELS + "/"):
             _require(client, "GET", "HEAD")
             self._models(client, unquote(path[len(MODELS) + 1 :]))
@@ -152,9 +152,8 @@ class Api:
             raise Refusal(unknown_model())
         client.answer(200, model_body(model), _CACHEABLE)
 
-    def _identify(self) -> tuple[str, bytes]:
+    def _identify(self, now: float) -> tuple[str, bytes]:
         """Make a request's id and the header lines of every answer to it."""
-        now = self._wall_clock()
         if int(now) != self._date_second:
             self._date_second = int(now)
             self._date_line = http_date(now)

@@ -93,12 +93,11 @@ class Gateway:
         )
 
     async def complete(
-        self, client: ClientRequest, endpoint: Endpoint, request_id: str, serving: Serving, arrived: float
+        self, client: ClientRequest, endpoint: Endpoint, request_id: str, serving: Serving, arrived: float, now: float
     ) -> None:
-        """Serve a POST to one of the endpoints. Raises `Refusal` for what ends a request before its account is
-        known.
+        """Serve a POST to one of the endpoints that has `arrived` (monotonic), which is `now` in Unix seconds. Raises
+        `Refusal` for what ends a request before its account is known.
         """
-        now = self._wall_clock()
         authorizations, now_ms = client.head.authorizations, int(now * 1000)
         identity = remembered(authorizations, self._memory, now_ms=now_ms)
         if identity is None:
