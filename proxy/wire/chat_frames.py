@@ -32,6 +32,7 @@ _SILENT: Final = frozenset({"index", "type", "function"})
 _MOST_FRAMES: Final = 4
 _MOST_LOOKS: Final = 32
 """How many frames are known at once, and how often another is looked for."""
+_NOTHING: Final = Passing.NOTHING
 _HOLE: Final = Raw(b"\x00")
 """What no JSON holds, in the place of what differs."""
 
@@ -85,7 +86,7 @@ class Frames:
         one may have been: clients get what may leave unread as it came.
         """
         for frame in self._frames:
-            if passing is not Passing.NOTHING and not (refused or frame.refused is passing):
+            if passing is not _NOTHING and not (refused or frame.refused is passing):
                 continue
             found = frame.form.read(piece)
             if found is None or (written := frame.write(found)) is None:

@@ -26,10 +26,11 @@ _NO_KEY: Final = re.compile(
     rb'|id|name|type)"'
 )
 """What reads like a key that is looked for, and is a value or the end of one."""
+_ALL, _CONTENT, _REASONING, _NOTHING = Passing
 _KEYS: Final = {
-    Passing.ALL: (*CONTENT, *REASONING, *REASONING_CONTENT, *ARGUMENTS),
-    Passing.CONTENT: (*CONTENT, *ARGUMENTS),
-    Passing.REASONING: (*REASONING, *ARGUMENTS),
+    _ALL: (*CONTENT, *REASONING, *REASONING_CONTENT, *ARGUMENTS),
+    _CONTENT: (*CONTENT, *ARGUMENTS),
+    _REASONING: (*REASONING, *ARGUMENTS),
 }
 
 
@@ -45,7 +46,7 @@ class Handing:
         self._model = model
         self._output = output
         self._learned = False
-        self.passing = Passing.NOTHING
+        self.passing = _NOTHING
         """What may leave unread now."""
         self._forms: list[TextEvent] = []
         self._looks = 0
@@ -88,7 +89,7 @@ class Handing:
         """Do the same for whole events of any form; None if they have to be read. Of events of one form the answer is
         the same for each.
         """
-        if self.passing is Passing.NOTHING:
+        if self.passing is _NOTHING:
             return None
         number = events.count(b"\n\n")
         if any(events.count(constant) != number for constant in self._constant):  # llama.cpp's `created` is a clock
@@ -104,9 +105,9 @@ class Handing:
         return events if self._there is None else events.replace(self._there, self._written)
 
     def _passes(self, events: bytes) -> bool:
-        if self.passing is Passing.CONTENT and not holds_no_reasoning(events):
+        if self.passing is _CONTENT and not holds_no_reasoning(events):
             return False
-        if self.passing is Passing.REASONING and not holds_only_reasoning(events):
+        if self.passing is _REASONING and not holds_only_reasoning(events):
             return False
         return is_plain(events)
 

@@ -23,6 +23,7 @@ _LOGPROBS: Final = "logprobs"
 _NULL: Final = Raw(b"null")
 _EMPTY: Final = Raw(b'""')
 _ROLE: Final = Raw(b'"assistant"')
+_NOTHING: Final = Passing.NOTHING
 
 Delta = dict[str, object]
 Choice = dict[str, object]
@@ -78,9 +79,9 @@ class ChunkWriter:
     def passing(self) -> Passing:
         """What of further events may leave unread; of several choices nothing, because each would have to be known."""
         if len(self._choices) != 1:
-            return Passing.NOTHING
+            return _NOTHING
         [known] = self._choices.values()
-        return known.splitter.passing if known.tools.as_told else Passing.NOTHING
+        return known.splitter.passing if known.tools.as_told else _NOTHING
 
     @property
     def reasoning_field(self) -> str | None:

@@ -30,6 +30,7 @@ from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in_chunk,
 MAX_UNREADABLE: Final = 3
 """Events in a row that may be no JSON before the stream is given up."""
 _NULL: Final = Raw(b"null")
+_NOTHING: Final = Passing.NOTHING
 
 
 class StreamPlan(Struct, frozen=True):
@@ -116,7 +117,7 @@ class ChatStream:
             return b""
         if self._reader.is_json:
             return self._sendable(self._whole_answer())
-        self._handing.allow(Passing.NOTHING)  # what is left may be half an event: it is read to be told from a whole
+        self._handing.allow(_NOTHING)  # what is left may be half an event: it is read to be told from a whole
         out = self._taken(self._reader.end())
         if not self._over:
             if self._writer.begun and not self._writer.unfinished:
@@ -228,7 +229,7 @@ class ChatStream:
         """
         handing, frames = self._handing, self._frames
         framed = frames.write(events, handing.passing)
-        if framed is None and handing.passing is not Passing.NOTHING:
+        if framed is None and handing.passing is not _NOTHING:
             if (out := handing.look(events)) is not None:
                 return out
             if events.find(b"\n\n") == len(events) - 2:

@@ -118,6 +118,9 @@ class Passing(Enum):
     NOTHING = auto()
 
 
+_ALL, _CONTENT, _REASONING_ALONE, _NOTHING = Passing
+
+
 class Splitter:
     """One choice. Feed it deltas (or the one message); it takes texts and reasoning out of them."""
 
@@ -139,12 +142,12 @@ class Splitter:
     def passing(self) -> Passing:
         """What may leave unread from now on, with no other result than if it were taken."""
         if self._scanner is None:
-            return Passing.ALL
+            return _ALL
         if self._scanner.done and not self._folding:
-            return Passing.CONTENT
+            return _CONTENT
         if self.source == "reasoning" and not self._inline and self._scanner.idle:
-            return Passing.REASONING
-        return Passing.NOTHING
+            return _REASONING_ALONE
+        return _NOTHING
 
     @property
     def saw_no_block(self) -> bool:

@@ -37,6 +37,11 @@ class _State(Enum):
     CONTENT = auto()
 
 
+# As names of this file: Python 3.11 looks the member of an enum up ten times as long (so in other files too).
+_START, _PREFILLED, _BLOCK, _AFTER, _CONTENT = _State
+_TAKE, _LEAVE, _AWAIT, _IGNORE = Blocks
+
+
 class TagScanner:
     """One text. What cannot be told yet is held back: blanks, and what may be the beginning of a tag."""
 
@@ -51,7 +56,7 @@ class TagScanner:
         self._opening = opening.lstrip(_BLANKS) or opening  # it is looked for behind blanks
         self._closing = closing
         self._blocks = blocks
-        self._state = _State.PREFILLED if prefilled else _State.START
+        self._state = _PREFILLED if prefilled else _START
         self._held: list[str] = []
         self._blank = False  # what is held back is nothing but blanks
         self._unsaid: list[str] | None = []  # all of the text, until something of it has left
@@ -64,35 +69,31 @@ class TagScanner:
     @property
     def done(self) -> bool:
         """True once nothing can be reasoning any more: all further text is content as it comes."""
-        return self._state is _State.CONTENT
+        return self._state is _CONTENT
 
     @property
     def idle(self) -> bool:
         """True as long as no text has come: nothing is held back, and no block is open."""
-        return self._state is _State.START and not self._held
+        return self._state is _START and not self._held
 
     @property
     def left_block(self) -> bool:
         """True once a block was left in the content."""
-        return self.found and self._state is _State.CONTENT and self._blocks is Blocks.LEAVE
+        return self.found and self._state is _CONTENT and self._blocks is _LEAVE
 
     def feed(self, text: str) -> tuple[str, str]:
         """Take the next piece; return the reasoning and then the content that is certain by now."""
-        if self._blocks is Blocks.IGNORE:
-            self._state = _State.CONTENT if text else self._state
+        if self._blocks is _IGNORE:
+            self._state = _CONTENT if text else self._state
             return "", text
         if self._unsaid is None:
             return self._scan(text)
         self._unsaid.append(text)
         self._size += len(text)
         reasoning, content = self._scan(text)
-        if self._blocks is Blocks.AWAIT:
-            waits = not content and self._size <= MOST_AWAITED
-        else:
-            waits = not reasoning and not content
-        if waits:
+        if not content and (self._size <= MOST_AWAITED if self._blocks is _AWAIT else not reasoning):
             return "", ""
-        if self._blocks is not Blocks.TAKE:
+        if self._blocks is not _TAKE:
             return "", self._all_of_it()
         self._unsaid = None
         return reasoning, content
@@ -100,42 +101,42 @@ class TagScanner:
     def close(self) -> tuple[str, str]:
         """Take note that something else than text comes now, which ends an open block; return what was held back."""
         out = self.flush()
-        if self._state in (_State.BLOCK, _State.PREFILLED):
-            self._state = _State.CONTENT if self._blocks is Blocks.LEAVE else _State.AFTER
+        if self._state in (_BLOCK, _PREFILLED):
+            self._state = _CONTENT if self._blocks is _LEAVE else _AFTER
             self._unsaid = None
         return out
 
     def flush(self) -> tuple[str, str]:
         """Return what is held back, as what it is if nothing follows: reasoning and content."""
-        if self._blocks is not Blocks.TAKE:
+        if self._blocks is not _TAKE:
             return "", self._all_of_it()
         self._unsaid = None
         held = self._taken()
         if not held:
             return "", ""
-        if self._state in (_State.BLOCK, _State.PREFILLED):
-            self._state = _State.BLOCK
+        if self._state in (_BLOCK, _PREFILLED):
+            self._state = _BLOCK
             return self._trimmed(held.rstrip(_BLANKS)), ""
-        if self._state is _State.AFTER:
+        if self._state is _AFTER:
             held = held.lstrip(_BLANKS)
         if held:
-            self._state = _State.CONTENT
+            self._state = _CONTENT
         return "", held
 
     def repeats(self) -> None:
         """Take note that the reasoning comes elsewhere: a block, open or to come, only says it again, and the text does
         not begin inside of one.
         """
-        if self._blocks is Blocks.IGNORE:
+        if self._blocks is _IGNORE:
             return
-        self._blocks = Blocks.TAKE
+        self._blocks = _TAKE
         text = "".join(self._unsaid or ())
-        if text or self._state is _State.PREFILLED:
-            self._state = _State.START
+        if text or self._state is _PREFILLED:
+            self._state = _START
             self._hold("")
             _, content = self._scan(text)
             if content:  # a closing tag that nobody opened; it leaves when more comes
-                self._state = _State.START
+                self._state = _START
                 self._hold(content)
         self._unsaid = None
 
@@ -148,8 +149,8 @@ class TagScanner:
             text = self._taken() + text
         found: list[str] = []
         at = 0
-        while at < len(text) and self._state is not _State.CONTENT:
-            if self._state is not _State.BLOCK:
+        while at < len(text) and self._state is not _CONTENT:
+            if self._state is not _BLOCK:
                 at = self._outside(text, at)
                 continue
             end = text.find(self._closing, at)
@@ -159,7 +160,7 @@ class TagScanner:
                     self._hold(text[end:])
                 last = self._trimmed(text[at:end])
                 return "".join((*found, last)) if found else last, ""
-            self._state = _State.AFTER
+            self._state = _AFTER
             found.append(self._trimmed(text[at:end].rstrip(_BLANKS)))
             at = end + len(self._closing)
         return "".join(found), text[at:]
@@ -169,15 +170,15 @@ class TagScanner:
         bare = self._bare(text, at)
         if text.startswith(self._opening, bare):
             self.found = True
-            self._state, self._begun = _State.BLOCK, False
+            self._state, self._begun = _BLOCK, False
             return bare + len(self._opening)
         if self._opening.startswith(text[bare : bare + len(self._opening)]):
             self._hold(text[at:])
             return len(text)
-        if self._state is _State.PREFILLED:
-            self._state = _State.BLOCK
+        if self._state is _PREFILLED:
+            self._state = _BLOCK
             return bare
-        after, self._state = self._state is _State.AFTER, _State.CONTENT
+        after, self._state = self._state is _AFTER, _CONTENT
         return bare if after else at
 
     def _all_of_it(self) -> str:
@@ -187,7 +188,7 @@ class TagScanner:
             return ""
         self._unsaid = None
         self._hold("")  # it was a part of that
-        self._state = _State.CONTENT
+        self._state = _CONTENT
         opens = self.found and not text.startswith(self._opening, self._bare(text, 0))
         return self._missing + text if opens else text
 
