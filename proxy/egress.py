@@ -22,6 +22,8 @@ _OWN: Final = tuple(
         *("::1/128", "fc00::/7", "fec0::/10"),
     )
 )
+_PROTOCOLS: Final = ipaddress.IPv4Network("192.0.0.0/24")
+"""For protocols, not for servers (RFC 6890); which of it is global depends on the version of Python's library."""
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _TRANSLATED: Final = (
     (ipaddress.IPv6Network("::ffff:0:0/96"), 0),
@@ -44,7 +46,7 @@ class Reach(Enum):
 def reach_of(address: _Address) -> Reach:
     """Say how far an address reaches; one that carries another inside reaches as far as that."""
     address = _carried(address)
-    if address in _METADATA or address.is_multicast:
+    if address in _METADATA or address.is_multicast or address in _PROTOCOLS:
         return Reach.SPECIAL
     if any(address in network for network in _OWN):
         return Reach.INSIDE

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import http_framing_vectors as framing
 import http_head_vectors as heads
 import pytest
-from http_vectors import BODY, SMUGGLED, Vector, chat, lines
+from http_vectors import BODY, CHAT, SMUGGLED, Vector, chat, lines
 from two_sides import TwoSides, envelope, two_sides
 
 REFUSED = [
@@ -62,7 +62,11 @@ def test_what_http_allows_is_served(sides: TwoSides, row: Vector):
     assert sides.provider.requests == before + 1
 
 
-BYTEWISE = [row for row in heads.FIELDS + framing.CODINGS + framing.CHUNKS if len(row.data) < 500][::7]
+# But for a request that is answered before its body has come: what stands there instead is refused after the answer.
+CUT = [
+    row for row in heads.FIELDS + framing.CODINGS + framing.CHUNKS if len(row.data) < 500 and CHAT.encode() in row.data
+]
+BYTEWISE = CUT[::7]
 
 
 @pytest.mark.parametrize("row", BYTEWISE, ids=lambda row: row.name)

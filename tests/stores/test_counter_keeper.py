@@ -7,20 +7,21 @@ from pathlib import Path
 
 import pytest
 from ledger_rows import record
-from prometheus_client import CollectorRegistry
 from structlog import get_logger
 
 from proxy import counter_keeper
 from proxy.accounts import Account, shard_of
+from proxy.configuration import load
 from proxy.counter_keeper import CounterKeeper
+from proxy.health import OwnMetrics
 from proxy.ledger.database import Ledger
 from proxy.limits import Limits
-from proxy.metrics_ledger import LedgerMetrics
 from proxy.pricing import nano_usd_ceil
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits, shard_prefix
 from proxy.stores.slots import slot_of, tag_of
 from proxy.stores.store import Store
+from specimens import CATALOG_FILE, GATEWAY_FILE
 from tests.conftest import debian_redis
 from tests.stores.changes import PATIENCE, attached
 from tests.stores.redis_servers import cluster
@@ -38,7 +39,10 @@ def keeping(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *accounts: 
     ledger.insert([record(account, account=account) for account in accounts])
     ledger.close()
     monkeypatch.setattr(counter_keeper, "ROUND_SECONDS", 0.01)
-    keeper = CounterKeeper("embedded", folder, url, LedgerMetrics(CollectorRegistry()), get_logger())
+    (folder / "gateway.yaml").write_text(GATEWAY_FILE)
+    (folder / "catalog.yaml").write_text(CATALOG_FILE)
+    settings = load(folder / "gateway.yaml", {"AION_PROXY_DATA_DIR": str(folder)}).settings
+    keeper = CounterKeeper(lambda: settings, url, OwnMetrics("1.2.3"), get_logger())
     keeper.start()
     try:
         yield
