@@ -141,11 +141,21 @@ def holds_two(value: bytes) -> bool:
 
 
 def is_counted(chunk: dict[str, Any]) -> bool:
-    """Without half characters, whose size nobody knows, and with names that are names."""
-    calls = [call for choice in chunk["choices"] for call in choice["delta"].get("tool_calls") or ()]
-    names = [(call.get("function") or {}).get("name") for call in calls]
+    """Without half characters, whose size nobody knows, and with names and arguments that are texts."""
+    deltas = [choice["delta"] for choice in chunk["choices"]]
+    words = [word for delta in deltas for function in called_in(delta) for word in words_of(function)]
     surrogates = any("\ud800" <= character <= "\udfff" for character in json.dumps(chunk, ensure_ascii=False))
-    return not surrogates and all(isinstance(name, str | None) for name in names)
+    return not surrogates and all(isinstance(word, str | None) for word in words)
+
+
+def called_in(delta: dict[str, Any]) -> list[dict[str, Any]]:
+    """The functions that a delta calls, in the older form too."""
+    functions = [call.get("function") for call in delta.get("tool_calls") or ()]
+    return [function for function in (*functions, delta.get("function_call")) if isinstance(function, dict)]
+
+
+def words_of(function: dict[str, Any]) -> list[Any]:
+    return [function.get("name"), function.get("arguments")]
 
 
 def output_of(chunk: dict[str, Any]) -> int:
@@ -154,9 +164,8 @@ def output_of(chunk: dict[str, Any]) -> int:
         texts = [choice["delta"].get(name) or "" for name in TEXTS]
         content, reasoning, reasoning_content, refusal = texts
         total += len((content + (reasoning or reasoning_content) + refusal).encode())
-        for call in choice["delta"].get("tool_calls") or ():
-            function = call.get("function") or {}
-            total += len(((function.get("name") or "") + (function.get("arguments") or "")).encode())
+        for function in called_in(choice["delta"]):
+            total += len("".join(word or "" for word in words_of(function)).encode())
     return total
 
 
