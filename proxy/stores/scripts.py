@@ -23,10 +23,12 @@ class Script:
 
 
 def load_script(name: str) -> Script:
-    """Read `lua/<name>.lua`, put its includes in, and compute its digest."""
-    text = _INCLUDE.sub(lambda match: _read(match.group(1)), _read(name))
+    """Read a script and compute its digest."""
+    text = script_text(name)
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def _read(name: str) -> str:
-    return files("proxy.stores").joinpath("lua", f"{name}.lua").read_text("utf-8")
+def script_text(name: str) -> str:
+    """Read `lua/<name>.lua` and put its includes in, and theirs."""
+    text = files("proxy.stores").joinpath("lua", f"{name}.lua").read_text("utf-8")
+    return _INCLUDE.sub(lambda match: script_text(match.group(1)), text)

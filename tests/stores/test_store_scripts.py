@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from proxy.stores.scripts import load_script
+from proxy.stores.scripts import load_script, script_text
 
 NOW = 1_795_000_000_000_000
 WINDOW = 60_000_000
@@ -28,8 +28,7 @@ def server(store_url: str) -> Iterator[Redis]:
 
 
 def run(server: Redis, include: str, body: str, args: Sequence[object]) -> list[bytes]:
-    text = (files("proxy.stores") / "lua" / f"{include}.lua").read_text("utf-8")
-    return server.eval(f"#!lua\n{text}\n{body}", 0, *[str(arg) for arg in args])
+    return server.eval(f"#!lua\n{script_text(include)}\n{body}", 0, *[str(arg) for arg in args])
 
 
 TAKE = """

@@ -28,13 +28,14 @@
 -- Money      see money.lua
 -- Changes    gateways of two releases may share a store: add arguments and fields at the end, never give one a new meaning.
 
+-- Speed      every request pays for this: one call of the server for each thing that is read or written, and functions that
+--            are needed seldom are made where they are needed.
+
 -- include: rates
--- include: calendar
 -- include: money
--- include: leases
 -- include: used
 local id, lease = ARGV[1], ARGV[2]
-local tokens, nusd = tonumber(ARGV[3]), tonumber(ARGV[4])
+local tokens, nusd = ARGV[3] + 0, ARGV[4] + 0
 local per_minute, tokens_per_minute = tonumber(ARGV[7]), tonumber(ARGV[8])
 local concurrent, per_day = tonumber(ARGV[9]), tonumber(ARGV[10])
 local day_budget, month_budget, budget = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
@@ -100,12 +101,15 @@ if requests_wait == 0 and tokens_wait == 0 and room > 0 and (not day_left or day
     add(KEYS[2], 'held_nusd', ARGV[4])
   end
   if now_ms - number(key[4]) >= 60000 then
+-- include: leases
     redis.call('HSET', KEYS[1], 'last_used', now_ms)
     free_expired(KEYS[2], KEYS[3], KEYS[4], now_ms)
   end
   return reply(0, day_left or -1, budget_left < math.huge and budget_left or -1)
 end
 
+-- include: calendar
+-- include: leases
 if requests_tat < number(account[3]) then
   redis.call('HSET', KEYS[2], 'requests_tat', requests_tat)
 end

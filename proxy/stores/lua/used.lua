@@ -6,11 +6,10 @@ end
 
 -- Results: tokens used today; nUSD spent today, this month, ever. Of money only to compare it: these are Lua numbers.
 local function used(now_ms, day, month, total_tokens, day_tokens, total_nusd, day_nusd, month_nusd)
-  local today = (day or -1) + 0 == day_of(now_ms)
-  local this_month = today or (month or -1) + 0 == month_of(now_ms)
   local spent = (total_nusd or 0) + 0
-  return today and (total_tokens or 0) - (day_tokens or 0) or 0,
-    today and spent - (day_nusd or 0) or 0,
-    this_month and spent - (month_nusd or 0) or 0,
-    spent
+  if (day or -1) + 0 == math.floor(now_ms / 86400000) then
+    return (total_tokens or 0) - (day_tokens or 0), spent - (day_nusd or 0), spent - (month_nusd or 0), spent
+  end
+-- include: calendar
+  return 0, 0, (month or -1) + 0 == month_of(now_ms) and spent - (month_nusd or 0) or 0, spent
 end
