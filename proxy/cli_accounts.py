@@ -76,7 +76,7 @@ def perform(args: argparse.Namespace, config: Path, outside: Outside) -> int:
 
 def _desk(configuration: Configuration, records: KeyStore, limits: LimitStore, outside: Outside) -> Desk:
     settings = configuration.settings
-    plans = {name: plan.limits() for name, plan in settings.plans.items()}
+    plans = settings.limits_by_plan()
     return Desk(
         Accounts(records, limits, plans, settings.default_plan),
         Keys(records, configuration.catalog),

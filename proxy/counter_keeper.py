@@ -97,7 +97,7 @@ class CounterKeeper:
         if self._budgets is None:
             return
         settings = self._settings()
-        plans = {name: plan.limits() for name, plan in settings.plans.items()}
+        plans = settings.limits_by_plan()
         accounts = Accounts(RedisKeys(connection), RedisLimits(connection), plans, settings.default_plan)
         self._budgets.show((state.account.name, state.use) for state in await accounts.all())
 

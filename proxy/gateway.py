@@ -17,7 +17,7 @@ from proxy.call import UNUSED, Call, Ending, Endpoint, Outcome, RequestEnd, Targ
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
 from proxy.holds import TypicalOutputs
-from proxy.limits import KeyStore, Limits, Reservation
+from proxy.limits import KeyStore, Reservation
 from proxy.pricing import format_usd
 from proxy.provider_health import Health
 from proxy.refuse import refuse, refuse_bug
@@ -51,7 +51,6 @@ class _Admitted(Struct, frozen=True):
     entry: Entry
     client: ClientRequest
     reservation: Reservation
-    limits: Limits
     arrived: float
     serving: Serving
 
@@ -123,7 +122,7 @@ class Gateway:
             return
         self._settler.opened(reservation, limits, arrived)
         entry = Entry(call, identity, int(now * 1000))
-        admitted = _Admitted(entry, client, reservation, limits, arrived, serving)
+        admitted = _Admitted(entry, client, reservation, arrived, serving)
         outcome: Outcome = _UNASKED
         unread: Exchange | None = None
         targets: Sequence[Target] = ()
@@ -133,7 +132,7 @@ class Gateway:
             targets = route(call, serving.targets[call.model.id], self._dice, self.health, time.monotonic())
             fault = await self._recorder.begin(entry, targets)
             if fault is None:
-                allowance = self._settler.allowance(call, reservation, limits)
+                allowance = self._settler.allowance(call, reservation)
                 outcome, unread = await forward(
                     call, targets, client, lines, serving.upstreams, self._forwarder, allowance
                 )
@@ -252,7 +251,7 @@ class Gateway:
             metered = meter(call, outcome)
             self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
-            self._settler.settle(admitted.reservation, admitted.limits, metered)
+            self._settler.settle(admitted.reservation, metered)
         if outcome.ending is _COMPLETE:
             self._typical.learn(call, metered.usage, admitted.serving.default_hold)
         usage, fault = metered.usage, outcome.fault

@@ -33,7 +33,7 @@ class Serving:
         self.upstreams = upstreams
         self.targets = {model.id: _targets(model, self.settings.providers) for model in configuration.catalog.models}
         self.models_body = models_body(configuration.catalog)
-        self._plans = {name: plan.limits() for name, plan in self.settings.plans.items()}
+        self._plans = self.settings.limits_by_plan()
         self._limits: dict[tuple[str, int], Limits] = {}
 
     def limits_of(self, account: Account) -> Limits:

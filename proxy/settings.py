@@ -259,3 +259,7 @@ class Settings(Section):
             yield ("default_plan",), plan, Wrong(nearest(plan, list(plans)), "is {value}, which is no plan")
         if raw.get("providers") == {}:
             yield ("providers",), {}, Wrong("must name at least one, such as demo: {builtin: demo}", "is empty")
+
+    def limits_by_plan(self) -> dict[str, Limits]:
+        """Return every plan as the limits of an account without overrides."""
+        return {name: plan.limits() for name, plan in self.plans.items()}

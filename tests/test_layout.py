@@ -216,7 +216,7 @@ def test_every_module_imports_alone_and_does_nothing_by_it() -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
         check=False,
     )
     assert not done.stdout, done.stdout

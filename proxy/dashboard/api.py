@@ -187,7 +187,7 @@ async def _models(ask: Ask) -> Document:
 async def _plans(ask: Ask) -> Document:
     ask.operations.person.must_be_operator("see the plans")
     settings = ask.operations.desk.configuration().settings
-    plans = {name: plan.limits() for name, plan in settings.plans.items()}
+    plans = settings.limits_by_plan()
     return {"plans": msgspec.to_builtins(plans), "default_plan": settings.default_plan}
 
 

@@ -54,7 +54,7 @@ class Desk:
     def accounts(self) -> Accounts:
         """The operations on accounts, by the plans in force."""
         settings = self.configuration().settings
-        plans = {name: plan.limits() for name, plan in settings.plans.items()}
+        plans = settings.limits_by_plan()
         return Accounts(self.records, self.limits, plans, settings.default_plan)
 
     @property

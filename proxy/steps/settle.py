@@ -92,12 +92,13 @@ class Settler:
         self.held_tokens += hold.tokens
         self.held_nusd += hold.nusd
 
-    def allowance(self, call: Call, reservation: Reservation, limits: Limits) -> Allowance | None:
-        """Return what watches over the hold of a stream; None for a call of which nothing is to be watched."""
-        of = watched(call, reservation.hold, limits)
-        return None if of is None else Allowance(reservation.hold, of, partial(self._begin_top_up, limits))
+    def allowance(self, call: Call, reservation: Reservation) -> Allowance | None:
+        """Return what watches over the hold of an open stream; None for a call of which nothing is to be watched."""
+        one = self._open[reservation.hold.request_id]
+        of = watched(call, one.hold, one.limits)
+        return None if of is None else Allowance(one.hold, of, self._begin_top_up)
 
-    def settle(self, reservation: Reservation, limits: Limits, metered: Metered) -> None:
+    def settle(self, reservation: Reservation, metered: Metered) -> None:
         """Give back and charge. The first call for a reservation counts; it never fails and never waits."""
         ended = self._open.pop(reservation.hold.request_id, None)
         if ended is None:
@@ -106,7 +107,7 @@ class Settler:
         self.held_nusd -= ended.hold.nusd
         usage = metered.usage
         tokens, nusd = usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)
-        self._send(Settlement(ended.account, ended.hold, ended.maybe, limits, tokens, nusd))
+        self._send(Settlement(ended.account, ended.hold, ended.maybe, ended.limits, tokens, nusd))
 
     def give_back(self, account: str, hold: Hold, limits: Limits) -> None:
         """Settle a hold that the store may have taken for a request that was refused: it used nothing."""
@@ -160,11 +161,11 @@ class Settler:
             pass
         return len(self._sent) + len(self._failed)
 
-    def _begin_top_up(self, limits: Limits, allowance: Allowance, wants: Hold) -> None:
+    def _begin_top_up(self, allowance: Allowance, wants: Hold) -> None:
         one = self._open.get(wants.request_id)
         if one is not None:
             before, one.maybe = one.maybe, wants
-            self._keep(self._top_up(one, limits, allowance, before))
+            self._keep(self._top_up(one, allowance, before))
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -179,7 +180,7 @@ class Settler:
         except StoreUnavailable as away:
             self._trouble(away.detail)
 
-    async def _top_up(self, one: _Open, limits: Limits, allowance: Allowance, before: Hold | None) -> None:
+    async def _top_up(self, one: _Open, allowance: Allowance, before: Hold | None) -> None:
         """Ask for what it may hold then; `before` is what it may hold already, since an answer that was lost.
 
         The request may end meanwhile: it is then settled with both holds, and this comes too late.
@@ -187,7 +188,7 @@ class Settler:
         wants = one.maybe
         assert wants is not None  # noqa: S101 - nobody else writes it while this one is asking
         try:
-            no_room = await self._store.top_up(one.account, one.hold, wants, limits)
+            no_room = await self._store.top_up(one.account, one.hold, wants, one.limits)
         except StoreUnavailable as away:
             if not away.may_have_run:
                 one.maybe = before

@@ -7,14 +7,13 @@ Foreign exceptions end here: whatever goes wrong becomes an `UpstreamError`.
 import asyncio
 import select
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from typing import Final, Protocol, cast
 
 import httptools
 
-from proxy.upstream.dialing import Dialer, Lookup, Origin
+from proxy.upstream.dialing import Dialer
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
 IDLE_SECONDS: Final = 30.0
@@ -310,28 +309,16 @@ class _Leftover:
 class UpstreamPool:
     """The connections to one provider. They are never shared with another provider, whose credentials would differ."""
 
-    def __init__(
-        self,
-        origin: Origin,
-        *,
-        connect_timeout: float,
-        loop: asyncio.AbstractEventLoop,
-        tls: ssl.SSLContext | None = None,
-        allow_private: bool = False,
-        look_up: Lookup | None = None,
-    ) -> None:
-        """Prepare the pool; nothing is opened before it is needed. `allow_private`: wherever the host's name leads."""
-        self._origin = origin
-        self._dialer = Dialer(
-            origin, timeout=connect_timeout, loop=loop, tls=tls, allow_private=allow_private, look_up=look_up
-        )
+    def __init__(self, dialer: Dialer) -> None:
+        """Prepare the pool; nothing is opened before it is needed."""
+        self._dialer = dialer
         self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._idle: list[UpstreamConnection] = []
         self._closed = False
 
     def __repr__(self) -> str:
         """Show how many connections there are, for logs and tests."""
-        return f"<UpstreamPool {self._origin.authority}: {len(self._idle)} idle>"
+        return f"<UpstreamPool {self._dialer.origin.authority}: {len(self._idle)} idle>"
 
     def take_idle(self) -> UpstreamConnection | None:
         """Hand out the connection that was used last, if any is idle and still open."""

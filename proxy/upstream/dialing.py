@@ -65,7 +65,7 @@ class Dialer:
         look_up: Lookup | None = None,
     ) -> None:
         """Prepare it; `timeout` is for all of it, in seconds. `allow_private`: wherever the host's name leads."""
-        self._origin = origin
+        self.origin = origin
         self._timeout = timeout
         self._loop = loop
         self._tls = (tls or ssl.create_default_context()) if origin.tls else None
@@ -83,7 +83,7 @@ class Dialer:
                     protocol,
                     sock=sock,
                     ssl=self._tls,
-                    server_hostname=self._origin.host if self._tls else None,
+                    server_hostname=self.origin.host if self._tls else None,
                 )
         except TimeoutError:
             raise UpstreamError(kind="upstream_timeout", detail="no connection in time") from None
@@ -96,7 +96,7 @@ class Dialer:
         """Return where the host is, as far as it may be connected to: what is judged is what is connected to, so that
         a name cannot lead elsewhere in between. Raises `UpstreamError`.
         """
-        host, port = self._origin.host, self._origin.port
+        host, port = self.origin.host, self.origin.port
         address = literal(host)
         found: Sequence[AddressInfo]
         if address is None:
@@ -123,4 +123,4 @@ class Dialer:
             words = ", ".join(os.strerror(int(number)) for number in numbers)
         else:
             words = getattr(error, "strerror", None) or ""
-        return f"{type(error).__name__}: {words}".replace(self._origin.host, "[host]")
+        return f"{type(error).__name__}: {words}".replace(self.origin.host, "[host]")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from proxy.providers import AuthHeader, Provider
 from proxy.upstream.connections import UpstreamPool
-from proxy.upstream.dialing import Origin
+from proxy.upstream.dialing import Dialer, Origin
 from proxy.upstream.exchange import Bounds
 from proxy.wire.chat_request import dialect_of
 
@@ -21,9 +21,8 @@ class Upstream:
         self.provider = provider
         self.base_url = base_url
         self.origin = Origin.of(base_url)
-        self.pool = UpstreamPool(
-            self.origin, connect_timeout=provider.connect_timeout, loop=loop, allow_private=provider.allow_private
-        )
+        dialer = Dialer(self.origin, timeout=provider.connect_timeout, loop=loop, allow_private=provider.allow_private)
+        self.pool = UpstreamPool(dialer)
         self.bounds = Bounds(
             first_byte=provider.first_byte_timeout,
             idle=provider.idle_timeout,

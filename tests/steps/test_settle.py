@@ -14,7 +14,7 @@ from proxy.usage import Usage, UsageSource
 from specimens import call
 from waiting import WAIT, until
 
-LIMITS = Limits(tokens_per_minute=1000)
+LIMITS = Limits(tokens_per_minute=1000, budget_nusd=10**12)
 
 
 class Store:
@@ -73,7 +73,7 @@ class Bench:
         return reservation
 
     def settle(self, reservation: Reservation, cost_pusd: int = 1) -> None:
-        self.settler.settle(reservation, LIMITS, Metered(Usage(12, 8, cached=10), UsageSource.UPSTREAM, cost_pusd))
+        self.settler.settle(reservation, Metered(Usage(12, 8, cached=10), UsageSource.UPSTREAM, cost_pusd))
 
 
 async def turns() -> None:
@@ -90,7 +90,7 @@ async def test_what_was_used_is_charged_in_tokens_and_in_nano_dollars_rounded_up
 
 async def test_nothing_used_is_settled_too():
     bench = Bench()
-    bench.settler.settle(bench.open(), LIMITS, Metered(Usage(), UsageSource.NONE, 0))
+    bench.settler.settle(bench.open(), Metered(Usage(), UsageSource.NONE, 0))
     assert bench.store.sent == [("acme", "req_1", 0, 0)]
 
 
@@ -233,8 +233,7 @@ async def test_every_open_reservation_is_renewed_in_one_call_for_each_account():
 
 def growing(bench: Bench, reservation: Reservation) -> Allowance:
     """A stream that has just used what it held."""
-    limits = Limits(budget_nusd=10**12)
-    allowance = bench.settler.allowance(call(stream=True), reservation, limits)
+    allowance = bench.settler.allowance(call(stream=True), reservation)
     assert allowance is not None
     allowance.look(Usage(10, 5_000), 0)
     return allowance
@@ -243,7 +242,8 @@ def growing(bench: Bench, reservation: Reservation) -> Allowance:
 def test_nothing_is_watched_where_nothing_is_limited():
     settler = Settler(None, print)
     reservation = Reservation(Hold("req_1", 100, 200), "acme", Remaining())
-    assert settler.allowance(call(stream=True), reservation, Limits(requests_per_minute=1)) is None
+    settler.opened(reservation, Limits(requests_per_minute=1), 0.0)
+    assert settler.allowance(call(stream=True), reservation) is None
 
 
 async def test_a_stream_that_passes_its_hold_is_granted_more_and_settled_with_it():
@@ -322,8 +322,9 @@ async def test_a_second_question_that_was_never_sent_does_not_make_the_first_for
 async def test_a_stream_that_is_over_asks_for_nothing():
     bench = Bench()
     reservation = bench.open()
+    allowance = bench.settler.allowance(call(stream=True), reservation)
     bench.settle(reservation)
-    growing(bench, reservation)
+    allowance.look(Usage(10, 5_000), 0)
     await turns()
     assert bench.store.asked == []
 

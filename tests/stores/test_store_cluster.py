@@ -212,6 +212,21 @@ def node_ids(nodes):
     return found
 
 
+@contextlib.contextmanager
+def slot_half_way(nodes):
+    """Acme's slot begins to move to another node and stays where it is."""
+    ids, source = node_ids(nodes), nodes.owner(SLOT)
+    target = nodes.others(source)[0]
+    with source.client() as giver, target.client() as taker:
+        taker.execute_command("CLUSTER", "SETSLOT", SLOT, "IMPORTING", ids[source.port])
+        giver.execute_command("CLUSTER", "SETSLOT", SLOT, "MIGRATING", ids[target.port])
+        try:
+            yield
+        finally:
+            for client in (giver, taker):
+                client.execute_command("CLUSTER", "SETSLOT", SLOT, "STABLE")
+
+
 def move_slot(nodes, slot, *, in_between=lambda: None):
     """Move a slot as `redis-cli --cluster reshard` does, key by key; `in_between` is called after each step."""
     ids = node_ids(nodes)
@@ -324,16 +339,8 @@ async def test_a_request_that_comes_to_hold_more_while_its_slot_is_moved_keeps_w
     await acme.admit(IDENTITY, ROOMY, has)
     late = f"{shard_prefix(shard_of('acme'))}late:acme"
     await store.call("ZADD", late, 10**15, "another 1 1")  # a call that names a key that is not there would be refused
-    ids, source = node_ids(nodes), nodes.owner(SLOT)
-    target = nodes.others(source)[0]
-    with source.client() as giver, target.client() as taker:
-        taker.execute_command("CLUSTER", "SETSLOT", SLOT, "IMPORTING", ids[source.port])
-        giver.execute_command("CLUSTER", "SETSLOT", SLOT, "MIGRATING", ids[target.port])
-        try:
-            assert await acme.top_up("acme", has, wants, ROOMY) is None
-        finally:
-            for client in (giver, taker):
-                client.execute_command("CLUSTER", "SETSLOT", SLOT, "STABLE")
+    with slot_half_way(nodes):
+        assert await acme.top_up("acme", has, wants, ROOMY) is None
 
     use = await acme.use("acme", ROOMY)
     assert (use.held_nusd, use.in_flight) == (50, 1)
@@ -341,17 +348,8 @@ async def test_a_request_that_comes_to_hold_more_while_its_slot_is_moved_keeps_w
 
 async def test_a_slot_that_stays_half_way_is_given_up_with_the_reason(acme, store, nodes, monkeypatch):
     monkeypatch.setattr("proxy.stores.cluster.FORWARD_FOR", 0.05)
-    ids, source = node_ids(nodes), nodes.owner(SLOT)
-    target = nodes.others(source)[0]
-    with source.client() as giver, target.client() as taker:
-        taker.execute_command("CLUSTER", "SETSLOT", SLOT, "IMPORTING", ids[source.port])
-        giver.execute_command("CLUSTER", "SETSLOT", SLOT, "MIGRATING", ids[target.port])
-        try:
-            with pytest.raises(StoreUnavailable, match="on its way"):
-                await acme.admit(IDENTITY, ROOMY, Hold("r1", 5, 5))
-        finally:
-            for client in (giver, taker):
-                client.execute_command("CLUSTER", "SETSLOT", SLOT, "STABLE")
+    with slot_half_way(nodes), pytest.raises(StoreUnavailable, match="on its way"):
+        await acme.admit(IDENTITY, ROOMY, Hold("r1", 5, 5))
 
     assert isinstance(await acme.admit(IDENTITY, ROOMY, Hold("r1", 5, 5)), Reservation)
 

@@ -145,12 +145,12 @@ async def test_whatever_is_lost_each_request_is_charged_once_and_holds_nothing_i
             return
         assert isinstance(admission, Reservation)
         settler.opened(admission, LIMITS, 0.0)
-        allowance = settler.allowance(call(stream=True), admission, LIMITS)
+        allowance = settler.allowance(call(stream=True), admission)
         for told in (50, 500, 1200):
             allowance.look(Usage(10, told), 0)
             await asyncio.sleep(0.002)
         cost = dice.randrange(1, 10**6)
-        settler.settle(admission, LIMITS, Metered(Usage(10, 1200), UsageSource.UPSTREAM, 1000 * cost))
+        settler.settle(admission, Metered(Usage(10, 1200), UsageSource.UPSTREAM, 1000 * cost))
         charged += cost
 
     pieces = count(seed)

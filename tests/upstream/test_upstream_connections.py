@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, UpstreamPool
-from proxy.upstream.dialing import Origin
+from proxy.upstream.dialing import Dialer, Origin
 from proxy.wire.upstream_error import UpstreamError
 from raw_upstream import answering, chunk, closing, http, raw_upstream, read_request, reset, resetting, silent
 from waiting import WAIT, until
@@ -69,7 +69,7 @@ class Pools:
 
     def __call__(self, port: int, host: str = "127.0.0.1", *, timeout: float = WAIT, tls=None) -> UpstreamPool:
         loop = asyncio.get_running_loop()
-        pool = UpstreamPool(Origin(tls is not None, host, port, "/v1"), connect_timeout=timeout, loop=loop, tls=tls)
+        pool = UpstreamPool(Dialer(Origin(tls is not None, host, port, "/v1"), timeout=timeout, loop=loop, tls=tls))
         self.stack.callback(pool.close)
         return pool
 
@@ -592,11 +592,8 @@ class TestTls:
     async def test_a_certificate_that_nobody_trusts_is_refused(self, pools, certificate):
         server, _ = certificate
         async with raw_upstream(answering(http(b"secret")), tls=server) as upstream:
-            pool = UpstreamPool(
-                Origin.of(f"https://localhost:{upstream.port}/v1"),
-                connect_timeout=WAIT,
-                loop=asyncio.get_running_loop(),
-            )
+            origin = Origin.of(f"https://localhost:{upstream.port}/v1")
+            pool = UpstreamPool(Dialer(origin, timeout=WAIT, loop=asyncio.get_running_loop()))
             with pytest.raises(UpstreamError) as error:
                 await pool.connect()
             assert error.value.kind == "upstream_unavailable"
