@@ -50,7 +50,7 @@ from proxy.upstream.providers import open_upstreams
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-SWEEP_SECONDS: Final = 0.1
+SWEEP_SECONDS: Final = 0.2
 LINGER_SECONDS: Final = 0.5
 """After it stopped accepting, a worker waits this long for requests on connections that it has accepted but not read.
 """
@@ -64,8 +64,8 @@ ATTEND_SECONDS: Final = 5.0
 WAITING_LINE_SECONDS: Final = 1.0
 """Between two log lines that say that settlements wait for the store."""
 SERVES_ALONE: Final = "until then keys that were seen good are served within a share of their limits"
-_POOL_SWEEPS: Final = 50
-_MEMORY_SWEEPS: Final = 10
+_POOL_SWEEPS: Final = 25
+_MEMORY_SWEEPS: Final = 5
 REPEAT_SECONDS: Final = 1.0
 """How often a worker says how it is although nothing has changed: its silence tells the supervisor that it is stuck."""
 GC_THRESHOLDS: Final = (10_000, 20, 50)

@@ -50,6 +50,13 @@ class Receiver(Protocol):
 class UpstreamConnection(asyncio.BufferedProtocol):
     """One connection. `send` starts an exchange; when its answer is complete the connection goes back to its pool."""
 
+    __slots__ = (
+        "_buffer", "_clock", "_complete", "_head_bytes", "_head_done", "_head_told", "_headers",
+        "_informational", "_keeps_alive", "_messages", "_on_idle", "_parser", "_pieces", "_pieces_of_answer",
+        "_poisoned", "_receiver", "_status", "_transport", "_unread", "_unreadable", "_until_close",
+        "idle_since", "on_body", "used",
+    )  # fmt: skip
+
     def __init__(
         self, buffer: memoryview, on_idle: Callable[["UpstreamConnection"], None], clock: Callable[[], float]
     ) -> None:

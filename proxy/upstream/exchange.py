@@ -41,6 +41,8 @@ class Bounds(Struct, frozen=True):
 class Exchange(Generic[_T]):
     """How an exchange ends: once, whoever waits for it, and even if that one was cancelled in the very moment."""
 
+    __slots__ = ("_connection", "_loop", "_result", "done")
+
     def __init__(self, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop) -> None:
         self._connection = connection
         self._loop = loop
@@ -111,6 +113,8 @@ class Failure:
 
 class Answer(Exchange[bytes]):
     """Collects a whole answer, or the body of a failed one. `done` gets the body, or an `UpstreamError`."""
+
+    __slots__ = ("_clock", "_deadline", "_failure", "_idle", "_last_moment", "_parts", "_room")
 
     def __init__(
         self,

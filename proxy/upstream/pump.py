@@ -74,6 +74,12 @@ class Pump(Exchange[Ending]):
     first byte.
     """
 
+    __slots__ = (
+        "_client", "_clock", "_commit_at", "_deadline", "_fail_events", "_failure", "_finish_by", "_gauge",
+        "_idle", "_keep_alive_at", "_last_moment", "_paused", "_room", "_stalled_at", "_started", "_stream",
+        "_unseen", "_waits", "first_byte_at", "on_start",
+    )  # fmt: skip
+
     def __init__(
         self,
         connection: UpstreamConnection,
