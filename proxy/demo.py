@@ -45,18 +45,19 @@ plans:
     budget: {{usd: "5.00", per: day}}
 default_plan: demo
 """
-_CATALOG: Final = """\
-models:
+_MODEL: Final = """\
   - id: {model}
     name: {name}
     description: {description}
     date: "2026-11-23"
+    reasoning: {reasoning}
     context_length: {context}
     max_completion_tokens: {context}
     pricing: {{prompt: "0.0000008", completion: "0.0000016", input_cache_read: "0.0000002"}}
     routes: [{{provider: demo, model: {model}}}]
 """
 _DEMO_MODEL: Final = "demo/echo"
+_DEMO_THINKER: Final = "demo/thinker"
 _REAL_MODEL: Final = "smollm2-135m"
 
 
@@ -97,6 +98,12 @@ def _start_model() -> tuple[subprocess.Popen[bytes], int]:
     return process, port
 
 
+def _model(model: str, name: str, description: str, context: int, *, reasoning: bool = False) -> str:
+    """One model of the catalog; YAML reads JSON's texts and words."""
+    texts = {"name": orjson.dumps(name).decode(), "description": orjson.dumps(description).decode()}
+    return _MODEL.format(model=model, context=context, reasoning=orjson.dumps(reasoning).decode(), **texts)
+
+
 def _write_files(folder: Path, port: int, model_port: int | None) -> Path:
     provider = (
         "demo: {builtin: demo}" if model_port is None else f'demo: {{base_url: "http://127.0.0.1:{model_port}/v1"}}'
@@ -104,15 +111,13 @@ def _write_files(folder: Path, port: int, model_port: int | None) -> Path:
     data_dir = orjson.dumps(str(folder / "data")).decode()  # quoted: a folder may have any name
     gateway = _GATEWAY.format(port=port, admin_port=_free_or_any(ADMIN_PORT), data_dir=data_dir, provider=provider)
     if model_port is None:
-        text = {
-            "model": _DEMO_MODEL,
-            "name": '"Demo: Echo"',
-            "description": '"The scripted demo provider."',
-            "context": 131072,
-        }
+        models = [
+            _model(_DEMO_MODEL, "Demo: Echo", "The scripted demo provider.", 131072),
+            _model(_DEMO_THINKER, "Demo: Thinker", "The same as a reasoning model.", 131072, reasoning=True),
+        ]
     else:
-        text = {"model": _REAL_MODEL, "name": "SmolLM2 135M", "description": '"A small real model."', "context": 1024}
-    (folder / "catalog.yaml").write_text(_CATALOG.format(**text))
+        models = [_model(_REAL_MODEL, "SmolLM2 135M", "A small real model.", 1024)]
+    (folder / "catalog.yaml").write_text("models:\n" + "".join(models))
     config = folder / "gateway.yaml"
     config.write_text(gateway)
     for name in [name for name in os.environ if name.startswith(PREFIX) and name not in RESERVED]:
@@ -149,6 +154,13 @@ def _banner(supervisor: Supervisor, key: str, model: str, token: str, *, real: b
         else "\nWhat the demo provider does depends on what you say:\n"
         + "\n".join(f"  {word:<22} {what}" for word, what in SCRIPT)
     )
+    thinker = (
+        ""
+        if real
+        else f"""
+{_DEMO_THINKER} is the same as a reasoning model: say `think`, and its reasoning comes apart from its answer.
+"""
+    )
     return f"""
 The gateway runs. Paste this into another terminal:
 
@@ -166,7 +178,7 @@ or this into Python, after `pip install openai`:
   ):
       print(chunk.choices[0].delta.content or "", end="", flush=True)
 {words}
-
+{thinker}
 The dashboard: http://{supervisor.admin_address}/
 with the token {token}
 

@@ -256,7 +256,7 @@ class TestFiles:
     def test_the_files_of_the_project_are_good_and_use_the_demo_provider(self):
         configuration = load(PROJECT / "config" / "gateway.yaml", {})
         assert [model.id for model in configuration.catalog.models] == ["demo/echo", "demo/thinker"]
-        assert [model.reasoning for model in configuration.catalog.models] == [False, False]
+        assert [model.reasoning for model in configuration.catalog.models] == [False, True]
         assert list(configuration.settings.providers) == ["demo"]
 
     def test_the_commented_examples_in_the_projects_files_are_good(self, tmp_path):

@@ -18,8 +18,8 @@ from proxy.stores.keys import RedisKeys
 from proxy.stores.opening import connect_store
 
 
-@pytest.mark.parametrize(("model_port", "model"), [(None, "demo/echo"), (8123, "smollm2-135m")])
-def test_what_it_writes_can_be_served(tmp_path, model_port, model):
+@pytest.mark.parametrize(("model_port", "models"), [(None, ["demo/echo", "demo/thinker"]), (8123, ["smollm2-135m"])])
+def test_what_it_writes_can_be_served(tmp_path, model_port, models):
     path = demonstration._write_files(tmp_path, 8765, model_port)
     configuration = load(path, {})
     settings = configuration.settings
@@ -27,7 +27,7 @@ def test_what_it_writes_can_be_served(tmp_path, model_port, model):
     assert settings.server.admin_listen.host == "127.0.0.1"
     assert str(settings.data_dir) == f"{tmp_path}/data"
     assert settings.plans[settings.default_plan].limits().budget_nusd == 5_000_000_000
-    assert [found.id for found in configuration.catalog.models] == [model]
+    assert [found.id for found in configuration.catalog.models] == models
     (provider,) = settings.providers.values()
     assert provider.base_url == (None if model_port is None else "http://127.0.0.1:8123/v1")
 
