@@ -12,12 +12,20 @@ from msgspec import Raw
 
 from proxy.wire import json
 from proxy.wire.chat_chunk import HEAD, as_it_came, event_of, index_of
-from proxy.wire.chat_rewrite import ChunkWriter, Known
+from proxy.wire.chat_rewrite import LOGPROBS, ChunkWriter, Delta, Known, spread
 from proxy.wire.chat_text import is_text, says
 from proxy.wire.json import RawObject
 from proxy.wire.reasoning import Part, Passing
 from proxy.wire.scan import OutputCounter
-from proxy.wire.text_event import ARGUMENTS, CONTENT, REASONING, REASONING_CONTENT, TextEvent, Values
+from proxy.wire.text_event import (
+    ARGUMENTS,
+    CONTENT,
+    PROBABILITIES,
+    REASONING,
+    REASONING_CONTENT,
+    TextEvent,
+    Values,
+)
 
 _KEYS: Final = {
     "content": CONTENT,
@@ -27,8 +35,10 @@ _KEYS: Final = {
 }
 _CALLS: Final = "tool_calls"
 _CHOICES: Final = "choices"
-_OWN: Final = frozenset({"index", "delta"})
+_OWN: Final = frozenset({"index", "delta", LOGPROBS})
 _SILENT: Final = frozenset({"index", "type", "function"})
+_APART: Final = HEAD | {PROBABILITIES}
+"""Places whose values are no fields of their own in what clients get."""
 _MOST_FRAMES: Final = 4
 _MOST_LOOKS: Final = 32
 """How many frames are known at once, and how often another is looked for."""
@@ -73,7 +83,8 @@ class Frames:
         keys = _KEYS[said[0]]
         wider = [frame.form.widened(event, keys) for frame in self._frames]
         at = next((at for at, form in enumerate(wider) if form is not None), len(wider))
-        form = TextEvent.like(event, keys) if at == len(wider) else wider[at]
+        varying = [PROBABILITIES] if says(choice.get(LOGPROBS)) else []
+        form = TextEvent.like(event, keys, varying) if at == len(wider) else wider[at]
         if form is not None:
             anew = self._anew or json.compact(event[6:-2]) == event[6:-2]
             self._frames[at : at + 1] = [_Frame(form, said, known, fields, choice, anew=anew)]
@@ -91,7 +102,7 @@ class Frames:
             found = frame.form.read(piece)
             if found is None or (written := frame.write(found)) is None:
                 continue
-            if refused and HEAD.isdisjoint(frame.form.places):  # of those, some may be as clients have seen them
+            if refused and _APART.isdisjoint(frame.form.places):  # of those, some may be as clients have seen them
                 frame.refused = passing
             chunks, number, changes = written
             size = len(piece) if number == len(found) else frame.form.size(found[:number])
@@ -103,7 +114,10 @@ class Frames:
 class _Frame:
     """One form of event, and what becomes of it."""
 
-    __slots__ = ("_anew", "_call", "_choice", "_fields", "_known", "_name", "_shown", "_templates", "form", "refused")
+    __slots__ = (
+        "_anew", "_call", "_choice", "_differing", "_fields", "_known", "_logprobs", "_name", "_shown", "_templates",
+        "form", "refused",
+    )  # fmt: skip
 
     def __init__(
         self, form: TextEvent, said: Said, known: Known, fields: RawObject, choice: RawObject, *, anew: bool
@@ -115,9 +129,15 @@ class _Frame:
         self._known = known
         self._choice = choice
         self._anew = anew
-        differing = {*form.places}.difference(HEAD).intersection(fields)
-        self._fields = {name: _hole(value) if name in differing else value for name, value in fields.items()}
-        self._shown = [at for at, name in enumerate(form.places, 1) if name is None or name in differing]
+        self._fields = fields
+        self._differing = [
+            (at, name)
+            for at, name in enumerate(form.places, 1)
+            if name is not None and name not in _APART and name in fields
+        ]
+        """The groups whose values clients get, and the fields that they belong to."""
+        self._logprobs = form.group(PROBABILITIES)
+        self._shown = sorted([form.text, *(at for at, _ in self._differing), *filter(None, [self._logprobs])])
         self._templates: dict[str, bytes] = {}
 
     def write(self, found: list[Values]) -> tuple[bytes, int, bool] | None:
@@ -137,11 +157,23 @@ class _Frame:
 
     def _event(self, one: Values) -> list[bytes]:
         text, shown = self.form.text, self._shown
+        parts = self._parts(Raw(b'"%b"' % one[text]))
+        if self._logprobs and len(parts) != 1:
+            return self._spread(one, parts)
         out = []
-        for name, value in self._parts(Raw(b'"%b"' % one[text])):
+        for name, value in parts:
             template = self._templates.get(name) or self._template(name)
             values = value if len(shown) == 1 else tuple(value if at == text else one[at] for at in shown)
             out.append(template % values)
+        return out if self._anew else [as_it_came(self.form.event(one), b"".join(out))]
+
+    def _spread(self, one: Values, parts: list[Part]) -> list[bytes]:
+        """Write an event of which none or several texts leave: its log probabilities go with the first, or alone."""
+        quoted = {name: is_text(self._fields[name]) for _, name in self._differing}
+        values = {name: Raw(b'"%b"' % one[at] if quoted[name] else one[at]) for at, name in self._differing}
+        choice = {**self._choice, LOGPROBS: Raw(one[self._logprobs])}
+        choices = spread(choice, index_of(choice), [self._delta(name, value) for name, value in parts], None)
+        out = [event_of({**self._fields, **values, _CHOICES: [one]}) for one in choices]
         return out if self._anew else [as_it_came(self.form.event(one), b"".join(out))]
 
     def _parts(self, value: Raw) -> list[Part]:
@@ -152,13 +184,18 @@ class _Frame:
 
     def _template(self, name: str) -> bytes:
         """Return the chunk of an event that says one thing under this name, with a place for each that differs."""
-        delta: dict[str, object] = {name: _HOLE}
-        if self._call is not None and name == _CALLS:
-            delta = {name: [{"index": self._call[1], "function": {"arguments": _HOLE}}]}
-        choice = {**self._choice, "index": index_of(self._choice), "delta": delta, "finish_reason": None}
-        event = event_of({**self._fields, _CHOICES: [choice]})
+        fields = {**self._fields, **{name: _hole(self._fields[name]) for _, name in self._differing}}
+        choice = {**self._choice, "index": index_of(self._choice), "delta": self._delta(name, _HOLE)}
+        if self._logprobs:
+            choice[LOGPROBS] = _HOLE
+        event = event_of({**fields, _CHOICES: [{**choice, "finish_reason": None}]})
         self._templates[name] = event.replace(b"%", b"%%").replace(bytes(_HOLE), b"%b")
         return self._templates[name]
+
+    def _delta(self, name: str, value: Raw) -> Delta:
+        if self._call is None or name != _CALLS:
+            return {name: value}
+        return {name: [{"index": self._call[1], "function": {"arguments": value}}]}
 
 
 def _hole(value: Raw) -> Raw:

@@ -81,8 +81,8 @@ class Handing:
         change. None if they are not of one, and then they are not counted.
         """
         for form in self._forms:
-            if form.takes(events, self._output):
-                return events if self._there is None else events.replace(self._there, self._written)
+            if (out := form.takes(events, self._output)) is not None:
+                return out
         return None
 
     def look(self, events: bytes) -> bytes | None:
@@ -116,10 +116,15 @@ class Handing:
         keys = _KEYS[self.passing]
         for at, form in enumerate(self._forms):
             if (wider := form.widened(event, keys, _FIXED)) is not None:
-                self._forms[at] = wider
+                self._forms[at] = self._swapping(wider)
                 return
         if (another := TextEvent.like(event, keys)) is not None:
-            self._forms = [*self._forms, another][-_MOST_FORMS:]
+            self._forms = [*self._forms, self._swapping(another)][-_MOST_FORMS:]
+
+    def _swapping(self, form: TextEvent) -> TextEvent:
+        if self._there is not None:
+            form.swap(self._there, self._written)
+        return form
 
 
 def _as_written(name: str, value: Raw, event: bytes) -> bytes:

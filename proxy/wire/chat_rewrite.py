@@ -19,7 +19,7 @@ from proxy.wire.reasoning import FIELDS, Passing, ReasoningPlan, Splitter
 from proxy.wire.tool_deltas import ToolDeltas, read_calls
 
 _OWN: Final = frozenset({"index", "delta", "finish_reason"})
-_LOGPROBS: Final = "logprobs"
+LOGPROBS: Final = "logprobs"
 _NULL: Final = Raw(b"null")
 _EMPTY: Final = Raw(b'""')
 _ROLE: Final = Raw(b'"assistant"')
@@ -140,7 +140,7 @@ class ChunkWriter:
             if reason is not None:
                 known.finished = finishes = True
                 deltas += known.rest()
-            written += _spread(choice, index, deltas, reason)
+            written += spread(choice, index, deltas, reason)
         return Written(written, speaks, finishes, failed)
 
     def finish(self, index: int, reason: str) -> list[Choice]:
@@ -188,7 +188,7 @@ def _reason(choice: RawObject) -> str | None:
     return finish_reason(raw, has_tool_calls=False)
 
 
-def _spread(choice: RawObject, index: int, deltas: list[Delta], reason: str | None) -> list[Choice]:
+def spread(choice: RawObject, index: int, deltas: list[Delta], reason: str | None) -> list[Choice]:
     """Write a choice once for each delta and once for its finish reason."""
     if reason is None:
         if len(deltas) == 1:
@@ -209,9 +209,9 @@ def _share(choice: RawObject, at: int, last: int) -> RawObject:
     they belong to the text, and the last what else says anything.
     """
     return {
-        name: _NULL if name == _LOGPROBS and at else value
+        name: _NULL if name == LOGPROBS and at else value
         for name, value in choice.items()
-        if name in _OWN or name == _LOGPROBS or at == last or not says(value)
+        if name in _OWN or name == LOGPROBS or at == last or not says(value)
     }
 
 

@@ -60,6 +60,7 @@ With case there are more such escapes (19 · 22³) than a body may hold.
 RawObject = dict[str, Raw]
 _objects: Final = msgspec.json.Decoder(RawObject)
 _lists: Final = msgspec.json.Decoder(list[RawObject])
+_values: Final = msgspec.json.Decoder(Raw)
 _anything: Final = msgspec.json.Decoder()
 
 encode: Final = msgspec.json.encode
@@ -135,6 +136,17 @@ def decode_worn(value: bytes | Raw, disguise: "Disguise | None") -> object:
         return _unmarked(decode(_TO_MARK.sub(_marked, disguise.take_off(bytes(value)))))
     except RecursionError as error:
         raise Malformed(_why(error)) from None
+
+
+def is_value(value: bytes) -> bool:
+    """Tell whether bytes are one JSON value, on one line and without blanks around it."""
+    if _LF in value or _CR in value or value.strip() != value:
+        return False
+    try:
+        _values.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def compact(value: bytes | Raw) -> bytes:

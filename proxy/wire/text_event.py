@@ -31,6 +31,12 @@ _INSIDE: Final = re.compile(INSIDE)
 _texts: Final = msgspec.json.Decoder(str)
 _TEXT: Final = b"(%b)" % INSIDE
 _NUMBER: Final = rb"(0|[1-9][0-9]*+)"
+_VALUE: Final = rb"((?s:.+))"
+"""Anything at all, which has to be looked at once it is found."""
+PROBABILITIES: Final = "choices"
+"""The name of a place that is no field of the event: where the log probabilities of its choice stand."""
+_ONCE: Final = (b'"choices"', b'"delta"', b'"logprobs"')
+_LOGPROBS: Final = re.compile(rb'"logprobs"\s*:\s*')
 _MEANING: Final = frozenset({"choices", "error", "object", "usage"})
 """Fields of which another value is another event."""
 _MOST_BETWEEN: Final = 4096
@@ -47,14 +53,16 @@ _Place = tuple[int, int, bytes, str | None]
 """From where to where an event holds something that may differ, what may stand there, and the field whose value it is;
 None for the text.
 """
+_Swap = tuple[bytes, bytes]
+"""Bytes that stand in every event once, and what clients get in their place."""
 
 
 class TextEvent:
     """What stands in an event before the first and behind the last thing that may differ, and what stands between."""
 
     __slots__ = (
-        "_before", "_behind", "_beside", "_between", "_end", "_least", "_literal", "_middle", "_sample", "_start",
-        "places", "text",
+        "_before", "_behind", "_beside", "_between", "_first", "_gap", "_last", "_least", "_literal", "_middle",
+        "_sample", "_shown", "_start", "_swap", "_tail", "_value", "_within", "places", "text",
     )  # fmt: skip
 
     def __init__(self, event: bytes, places: list[_Place], beside: int) -> None:
@@ -67,17 +75,25 @@ class TextEvent:
         parts = [pattern + re.escape(event[end:to]) for (_, end, pattern, _), to in zip(places, ends, strict=True)]
         self.places = tuple(names)
         """The fields whose values may differ, and None for the text."""
-        self.text = names.index(None) + 1
+        self.text = self.group(None)
         """The group that holds the text."""
         self._literal = event[first[1] : last[0]] if [one[2] for one in places] == [_TEXT, _TEXT] else b""
         """What stands between the two texts, where these are what may differ."""
+        self._gap = len(self._literal)
+        self._value = self.group(PROBABILITIES)
         self._before = event[: first[0]]
         self._middle = re.compile(b"".join(parts)).fullmatch
         self._behind = event[last[1] :]
         self._start = len(self._before)
-        self._end = -len(self._behind)
+        self._first, self._last = slice(self._start), slice(-len(self._behind), None)
+        self._within = slice(self._start, -len(self._behind))
         self._least = len(self._before) + len(self._behind)
+        self._tail = len(self._behind) - 2
+        """Bytes from the last place to the line's end."""
         self._between = self._behind + self._before
+        self._swap: _Swap | None = None
+        self._shown = b""
+        """What clients get for what stands before the first place, if what is swapped stands there."""
         self._beside = beside
         self._sample = event
 
@@ -108,7 +124,10 @@ class TextEvent:
         single values of fields that are not `fixed`; None if there is none, or `event` is of this form already.
         """
         try:
-            differing = _differing(_without_text(self._sample, keys), _without_text(event, keys))
+            one, other = _without_text(self._sample, keys), _without_text(event, keys)
+            differing = (
+                _differing(_without_value(one), _without_value(other)) if self._value else _differing(one, other)
+            )
         except Malformed:
             return None
         if differing <= {*self.places} or not differing.isdisjoint({*_MEANING, *fixed}):
@@ -116,21 +135,30 @@ class TextEvent:
         form = TextEvent.like(event, keys, differing.union(filter(None, self.places)))
         return None if form is None or form.read(self._sample) is None else form
 
+    def swap(self, there: bytes, written: bytes) -> None:
+        """Let clients get other bytes in the place of some that stand in every event of this form once."""
+        self._swap = (there, written)
+        if there in self._before:
+            self._shown = self._before.replace(there, written)
+
+    def group(self, name: str | None) -> int:
+        """Return the group in which a field's value stands; 0 if it is no place."""
+        return self.places.index(name) + 1 if name in self.places else 0
+
     def read(self, events: bytes) -> list[Values] | None:
         """Return what differs in a piece that is one or more events of this form; else None."""
-        if len(events) < self._least or events[: self._start] != self._before or events[self._end :] != self._behind:
+        if len(events) < self._least or events[self._first] != self._before or events[self._last] != self._behind:
             return None
-        if not (events.isascii() or json.is_utf8(events)):
-            return None
-        return self._found(events[self._start : self._end])
+        inside = events[self._within]
+        return self._found(inside) if inside.isascii() or json.is_utf8(inside) else None
 
     def event(self, found: Values) -> bytes:
         """Return the event in which this was found."""
-        return b"%b%b%b" % (self._before, found.string, self._behind)
+        return b"%b%b%b" % (self._before, found[0], self._behind)
 
     def size(self, found: list[Values]) -> int:
         """Return the size in bytes of the events in which this was found."""
-        return self._least * len(found) + sum(len(one.string) for one in found)
+        return self._least * len(found) + sum(len(one[0]) for one in found)
 
     def count(self, events: bytes, found: list[Values], output: OutputCounter) -> None:
         """Count events of this form in which this was found."""
@@ -145,49 +173,113 @@ class TextEvent:
         else:
             output.known += len(text)
 
-    def takes(self, events: bytes, output: OutputCounter) -> bool:
-        """Count a piece that is one or more events of this form, as `read` and `count` do at twice the cost; False if
-        it is something else.
+    def takes(self, events: bytes, output: OutputCounter) -> bytes | None:
+        """Count a piece that is one or more events of this form, as `read` and `count` do at twice the cost, and return
+        what clients get of it: the same object if nothing is swapped. None if it is something else.
         """
-        if len(events) < self._least or events[: self._start] != self._before or events[self._end :] != self._behind:
-            return False
-        if not (events.isascii() or json.is_utf8(events)):
-            return False
-        inside = events[self._start : self._end]
-        if _BACKSLASH not in inside and _LF not in inside and _CR not in inside and not output.looks_out:
-            first, found, second = inside.partition(self._literal) if self._literal else (inside, True, b"")
-            if found and _QUOTE not in first and _QUOTE not in second:
-                output.known += self._beside + len(first if self.text == 1 else second)
-                return True
-        if len(self.places) > 1 or output.looks_out:
-            if (seen := self._found(inside)) is not None:
-                self.count(events, seen, output)
-            return seen is not None
-        return self._says(inside, output)
+        if len(events) < self._least or events[self._first] != self._before or events[self._last] != self._behind:
+            return None
+        inside = events[self._within]
+        if not (inside.isascii() or json.is_utf8(inside)):
+            return None
+        if _LF in inside or _CR in inside or output.looks_out:
+            return self._take_several(events, inside, output)
+        if _BACKSLASH in inside:
+            size = self._size_escaped([inside])
+        elif self._literal:  # as `_size_beside`, a call of which would take as long
+            at = inside.find(_QUOTE)
+            end = at + self._gap
+            plain = inside[at:end] == self._literal and _QUOTE not in inside[end:]
+            size = (at if self.text == 1 else len(inside) - end) if plain else -1
+        else:
+            size = -1 if _QUOTE in inside else len(inside)
+        if size < 0:
+            return self._take_several(events, inside, output)
+        output.known += self._beside + size
+        if self._swap is None:
+            return events
+        return self._shown + events[self._start :] if self._shown else events.replace(*self._swap)
 
-    def _says(self, inside: bytes, output: OutputCounter) -> bool:
-        """Count what stands between the ends of a piece if nothing is to differ but texts; False if more does."""
-        number = 1
+    def _take_several(self, events: bytes, inside: bytes, output: OutputCounter) -> bytes | None:
+        """Do as `takes` for any events, and any texts."""
+        if (parts := self._parts(inside)) is None:
+            return None
+        size = -1 if output.looks_out else self._size(parts)
+        if size >= 0:
+            output.known += self._beside * len(parts) + size
+        elif (seen := self._found(inside)) is not None:
+            self.count(events, seen, output)
+        else:
+            return None
+        if self._swap is None:
+            return events
+        if not self._shown:
+            return events.replace(*self._swap)
+        return self._shown + (self._behind + self._shown).join(parts) + self._behind
+
+    def _parts(self, inside: bytes) -> list[bytes] | None:
+        """Return what stands between the ends of each event of a piece; None if what is behind a line's end is not the
+        beginning of another.
+
+        Line ends are looked for, and not what stands around them: single bytes are found many times faster.
+        """
+        if _LF not in inside:
+            return [inside]
+        between, tail = self._between, self._tail
+        size = len(between)
+        parts, begin = [], 0
+        at = inside.find(_LF)
+        while at >= 0:
+            end = at - tail
+            if end < begin or inside[end : end + size] != between:
+                return None
+            parts.append(inside[begin:end])
+            begin = end + size
+            at = inside.find(_LF, begin)
+        parts.append(inside[begin:])
+        return parts
+
+    def _size(self, parts: list[bytes]) -> int:
+        """Return the bytes of the texts that count, where nothing else differs but perhaps another text in which
+        nothing is escaped; less than none if something does.
+        """
+        if self._literal:
+            sizes = [self._size_beside(part) for part in parts]
+            return -1 if -1 in sizes else sum(sizes)
+        text = b"".join(parts)
+        if _BACKSLASH not in text and _QUOTE not in text and _CR not in text:
+            return len(text)
+        return self._size_escaped(parts)
+
+    def _size_beside(self, part: bytes) -> int:
+        at = part.find(_QUOTE)
+        end = at + self._gap
+        if part[at:end] != self._literal or _QUOTE in (second := part[end:]) or _BACKSLASH in part or _CR in part:
+            return -1
+        return at if self.text == 1 else len(second)
+
+    def _size_escaped(self, parts: list[bytes]) -> int:
+        if len(self.places) > 1:
+            return -1
         try:
-            if len(inside) < self._least:
-                said = _texts.decode(b'"%b"' % inside)
-            else:
-                parts = inside.split(self._between)
-                texts = _texts.decode_lines(b'"%b"' % b'"\n"'.join(parts))
-                number, said = len(parts), "".join(texts)
-                if len(texts) != number:  # one of them ended early
-                    return False
+            if len(parts) == 1:
+                return len(_texts.decode(b'"%b"' % parts[0]).encode())
+            texts = _texts.decode_lines(b'"%b"' % b'"\n"'.join(parts))
         except msgspec.DecodeError:
-            return False
-        output.known += self._beside * number + len(said.encode())
-        return True
+            return -1
+        return len("".join(texts).encode()) if len(texts) == len(parts) else -1  # none of them ended early
 
     def _found(self, inside: bytes) -> list[Values] | None:
-        if (match := self._middle(inside)) is not None:
-            return [match]
-        parts = inside.split(self._between)
+        if _LF not in inside:
+            one = self._middle(inside)
+            return None if one is None or (self._value and not json.is_value(one[self._value])) else [one]
+        if (parts := self._parts(inside)) is None:
+            return None
         found = [match for one in parts if (match := self._middle(one)) is not None]
-        return found if len(found) == len(parts) else None
+        if len(found) != len(parts):
+            return None
+        value = self._value
+        return found if not value or all(json.is_value(one[value]) for one in found) else None
 
 
 def _text(event: bytes, keys: Collection[bytes]) -> _Place | None:
@@ -207,6 +299,11 @@ def _without_text(event: bytes, keys: Collection[bytes]) -> bytes:
     return event if text is None else event[: text[0]] + event[text[1] :]
 
 
+def _without_value(event: bytes) -> bytes:
+    start, end, _, _ = _value_place(event)
+    return b"%b0%b" % (event[:start], event[end:])
+
+
 def _differing(one: bytes, other: bytes) -> frozenset[str]:
     """Name the fields in which two events differ that have the same ones in the same order; raises `Malformed`."""
     before, after = _fields(one), _fields(other)
@@ -217,6 +314,8 @@ def _differing(one: bytes, other: bytes) -> frozenset[str]:
 
 def _place(event: bytes, name: str) -> _Place:
     """Return where the value of a field stands; raises `Malformed` if that cannot be told, or it is no single value."""
+    if name == PROBABILITIES:
+        return _value_place(event)
     value = bytes(_fields(event)[name])
     quoted = value.startswith(b'"')
     found = re.search(rb'"%b"\s*:\s*' % re.escape(name.encode()), event)
@@ -225,6 +324,20 @@ def _place(event: bytes, name: str) -> _Place:
         pattern = _TEXT if quoted else _NUMBER
         if re.fullmatch(pattern, event[start:end]) is not None:
             return start, end, pattern, name
+    raise Malformed("its place cannot be told")
+
+
+def _value_place(event: bytes) -> _Place:
+    """Return where the log probabilities of the one choice stand; raises `Malformed` if that cannot be told."""
+    choices = json.split_list(_fields(event).get("choices", Raw(b"[]")))
+    value = bytes(choices[0].get("logprobs", b"")) if len(choices) == 1 else b""
+    key = _LOGPROBS.search(event)
+    if key is not None and value and event.startswith(value, key.end()):
+        start, end = key.end(), key.end() + len(value)
+        rest = event[:start] + event[end:]
+        # Each key is there once, and nothing is written that could be one of them again.
+        if b"\\u" not in rest and all(rest.count(name) == 1 for name in _ONCE):
+            return start, end, _VALUE, PROBABILITIES
     raise Malformed("its place cannot be told")
 
 

@@ -94,7 +94,7 @@ def test_half_a_surrogate_pair_in_a_known_form_survives():
     [
         openai('{"content":"b"}', '"stop"'),
         openai('{"content":"b","x":[1]}'),
-        openai('{"content":"b"}').replace('"logprobs":null', '"logprobs":{"content":[]}'),
+        openai('{"content":"b"}').replace('"logprobs":null', '"probabilities":{"content":[]}'),
         openai('{"content":"b"}').replace('"usage":null', '"usage":{"prompt_tokens":1}'),
     ],
 )
@@ -106,6 +106,74 @@ def test_an_event_that_says_more_than_a_text_leaves_no_frame(written: list[bool]
     for _ in range(3):
         stream.feed(lines(event))
     assert not any(written[count:])
+
+
+def probable(delta: str, logprobs: str) -> str:
+    return same_model(delta).replace('"finish_reason"', f'"logprobs":{logprobs},"finish_reason"')
+
+
+def with_probabilities(*events: tuple[str, str], at_first: str = '{"content":[1]}') -> ChatStream:
+    """A stream inside of a block of reasoning, that has seen events with log probabilities and then these."""
+    stream = begun('{"content":"<think>a"}', reasoning=split())
+    for content, logprobs in (("b", at_first), ("b", at_first), *events):
+        stream.feed(lines(probable(f'{{"content":"{content}"}}', logprobs)))
+    return stream
+
+
+@pytest.mark.parametrize("logprobs", ['{"content":[{"token":"c","logprob":-0.5}]}', "null", '{ "content": [] }', "7"])
+def test_log_probabilities_go_with_their_text_unparsed(written: list[bool], logprobs: str):
+    stream = with_probabilities()
+    out = stream.feed(lines(probable('{"content":" c"}', logprobs)))
+    assert out == lines(probable('{"reasoning":" c"}', logprobs))
+    assert written[-1]
+
+
+def test_of_several_texts_the_first_has_the_log_probabilities(written: list[bool]):
+    out = with_probabilities().feed(lines(probable('{"content":" c</think>d"}', '{"content":[2]}')))
+    assert out == lines(probable('{"reasoning":" c"}', '{"content":[2]}'), probable('{"content":"d"}', "null"))
+    assert written[-1]
+
+
+def test_log_probabilities_of_a_text_that_is_held_back_go_alone(written: list[bool]):
+    out = with_probabilities().feed(lines(probable('{"content":"</thi"}', '{"content":[2]}')))
+    assert out == lines(probable("{}", '{"content":[2]}'))
+    assert written[-1]
+
+
+def test_null_log_probabilities_of_a_text_that_is_held_back_are_nothing(written: list[bool]):
+    assert with_probabilities().feed(lines(probable('{"content":"</thi"}', "null"))) == b""
+    assert written[-1]
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    ['null,"finish_reason":"stop"', '{"content":[}', '{"a":1}}', "", ' {"content":[1]}', r'{"a":"\ud83d"}',
+     '{"a":1},"logprobs":5'],
+)  # fmt: skip
+def test_what_is_no_single_value_in_place_of_log_probabilities_is_parsed(written: list[bool], logprobs: str):
+    with_probabilities(("c", logprobs))
+    assert not written[-1]
+
+
+@pytest.mark.parametrize("twin", [r',"logpro\u0062s":5', ',"logprobs":{"content":[1]}', r',"x":"\u0061"'])
+def test_log_probabilities_that_may_be_there_twice_leave_no_frame(written: list[bool], twin: str):
+    stream = with_probabilities(at_first='{"content":[1]}' + twin)
+    stream.feed(lines(probable('{"content":"c"}', '{"content":[1]}' + twin)))
+    assert not written[-1]
+
+
+@settings(deadline=None)
+@given(events=st.lists(st.tuples(st.sampled_from(["a", "</", "think>", "\\n", "é"]), st.integers(0, 9)), max_size=12))
+def test_events_with_log_probabilities_say_the_same_however_they_come(events: list[tuple[str, int]]):
+    sent = [
+        lines(probable(f'{{"content":"{text}"}}', "null" if number > 7 else f'{{"content":[{number}]}}'))
+        for text, number in [("<think>x", 1), ("y", 2), ("y", 3), *events]
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Frames, "write", lambda *_, **__: None)
+        parsed = play(sent, plan(reasoning=split()))
+    assert play(sent, plan(reasoning=split())) == parsed
+    assert play([b"".join(sent[:4]), b"".join(sent[4:])], plan(reasoning=split())) == parsed
 
 
 ARGUMENTS = '{"tool_calls":[{"index":0,"function":{"arguments":"1"}}]}'
