@@ -37,6 +37,8 @@ from provider_scripts import chunk, completion, event, finish, role, story, stre
 from raw_client import RawClient, request_bytes
 from scripted_provider import DONE, PATIENCE, Exchange, ScriptedProvider
 
+pytestmark = pytest.mark.timeout(400)  # some 270 requests and two starts, on a machine that is busy with other things
+
 CREDENTIALS = {
     "the provider's key": "prv-7c1e-canary-key",
     "the operator's header": "opr-52d0-canary-header",
@@ -47,7 +49,7 @@ CREDENTIALS = {
 PROVIDER_KEY, HEADER, ADMIN, WRONG_TOKEN, BAD_FILE = CREDENTIALS.values()
 SETTINGS = (
     'base_url: "{url}", allow_private: true, api_key: "${PROVIDER_KEY}", headers: {X-Own: "${HEADER}"}, '
-    "first_byte_timeout: 500ms, idle_timeout: 20s"
+    "first_byte_timeout: 200ms, idle_timeout: 20s"
 )
 MORE = {
     "same": "",
