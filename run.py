@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
-FUZZ, DEPLOY = "requirements-fuzz.txt", "requirements-deploy.txt"
+FUZZ, DEPLOY, AUDIT = "requirements-fuzz.txt", "requirements-deploy.txt", "requirements-audit.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -66,7 +66,7 @@ WORDS = {
     ),
     "test-deploy": Word(
         "check the files for Docker and Kubernetes by their schemas, and try the image's steps",
-        (RUN, TEST, DEPLOY),
+        (RUN, TEST, DEPLOY, AUDIT),
         ("python -m pytest tests/deploy/schemas",),
     ),
     "fuzz": Word(
@@ -84,6 +84,11 @@ WORDS = {
         (RUN, TEST),
         ("python tests/chaos/soak.py",),
     ),
+    "audit": Word(
+        "look for known weaknesses of every pinned package (needs a network); --sbom FILE: what is in the image",
+        (RUN, AUDIT),
+        ("python deploy/audit.py",),
+    ),
     "bench": Word("measure the gateway beside nginx", (RUN,), ("python tests/bench/bench.py",)),
     "lock": Word(
         "make the requirement files anew, with the newest versions (needs uv)",
@@ -95,7 +100,8 @@ WORDS = {
             f"{COMPILE}{REAL} --group real --no-deps",
             f"{COMPILE}{UV} --group installer",
             f"{COMPILE}{FUZZ} --group fuzz",
-            f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST}",
+            f"{COMPILE}{AUDIT} --group audit --constraints {RUN} --constraints {TEST}",
+            f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST} --constraints {AUDIT}",
         ),
     ),
 }

@@ -211,13 +211,15 @@ class ClientRequest:
             pause()
 
     def probe(self) -> bool:
-        """Write what changes nothing, so that the system of a client that has gone says so; False if nothing can be."""
+        """Write what changes nothing, so that the system of a client that has gone says so; False if nothing can be
+        written, and it would cost something to serve one that has gone.
+        """
         if self._open:
             self.write(_KEEP_ALIVE)
         elif self.answered is None and self._chunks:
             self._write(_CONTINUE)
         else:
-            return self.answered is not None
+            return self.answered is not None or self.head.method != "POST"
         return True
 
     def drop(self) -> None:

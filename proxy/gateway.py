@@ -28,7 +28,7 @@ from proxy.steps.admit import NotAdmitted, admit
 from proxy.steps.authenticate import Memory, authenticate, remembered
 from proxy.steps.forward import Exchange, Forwarder, drain, forward
 from proxy.steps.meter import meter
-from proxy.steps.record import Entry, Recorder
+from proxy.steps.record import Entry, Recorder, writable
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
@@ -39,6 +39,7 @@ CLIENT_CLOSED: Final = 499
 """The status of a request whose client left before an answer, in logs and metrics only (nginx's number)."""
 DROPPED_AT_ONCE: Final = 8
 """Stalled streams that are dropped together, or a quarter of them if that is more."""
+_LIKE_A_KEY: Final = "sk-"
 ACCOUNTS_KEPT: Final = 10_000
 _ID_BYTES: Final = 12
 _COMPLETE: Final = Ending.COMPLETE
@@ -278,12 +279,11 @@ class Gateway:
                 attempts=outcome.attempts,
                 code=None if fault is None else fault.code,
                 reason=None if fault is None else fault.reason,
-                param=None if fault is None else fault.param,
-                upstream_id=outcome.upstream_id,
+                upstream_id=writable(outcome.upstream_id),
                 dropped_events=outcome.dropped_events or None,
                 stray_close_tags=outcome.stray_close_tags or None,
                 client_request_id=_visible(client, "x-client-request-id"),
-                retry_count=_visible(client, "x-stainless-retry-count"),
+                retry_count=_number(client, "x-stainless-retry-count"),
             ),
             metered,
         )
@@ -317,7 +317,7 @@ def refused(
         reason=None if fault is None else fault.reason,
         param=None if fault is None else fault.param,
         client_request_id=_visible(client, "x-client-request-id"),
-        retry_count=_visible(client, "x-stainless-retry-count"),
+        retry_count=_number(client, "x-stainless-retry-count"),
     )
 
 
@@ -333,7 +333,15 @@ def new_id() -> str:
 
 def _visible(client: ClientRequest, name: str) -> str | None:
     """Take a client's header for the log if it is at most 512 visible ASCII characters (anything else could forge
-    lines).
+    lines), and none that a key has strayed into.
     """
     value = client.head.headers.get(name)
-    return value if value is not None and len(value) <= 512 and value.isascii() and value.isprintable() else None  # noqa: PLR2004
+    if value is None or len(value) > 512 or _LIKE_A_KEY in value:  # noqa: PLR2004
+        return None
+    return value if value.isascii() and value.isprintable() else None
+
+
+def _number(client: ClientRequest, name: str) -> str | None:
+    """Take a client's header for the log if it is a small number."""
+    value = client.head.headers.get(name)
+    return value if value is not None and len(value) <= 4 and value.isascii() and value.isdigit() else None  # noqa: PLR2004

@@ -36,6 +36,9 @@ LINGER_SECONDS: Final = 1.0
 PROBE_SECONDS: Final = 0.002
 """How soon it is looked whether a client that sends nothing more has gone altogether; then ever more rarely."""
 MOST_PROBE_SECONDS: Final = 1.0
+ASK_AGAIN_SECONDS: Final = (2.0, 10.0, 45.0, 180.0)
+"""When a client that waits for an answer, and sends nothing more, is written to again, to see whether it still waits.
+Some clients take no more than five informational answers (Go's)."""
 MOST_REFUSED: Final = 256
 """Connections beyond the most that are told so at a time; any more are closed without a word."""
 MOST_WAITING: Final = 32
@@ -140,7 +143,7 @@ class Connection(BaseProtocol):
         if self._over or client is None or not (self._gate.between and client.probe()):
             return False
         self._half_closed = True
-        self._loop.call_later(PROBE_SECONDS, self._look_for_client, PROBE_SECONDS)
+        self._loop.call_later(PROBE_SECONDS, self._look_for_client, PROBE_SECONDS, PROBE_SECONDS)
         return True
 
     def pause_writing(self) -> None:
@@ -192,15 +195,20 @@ class Connection(BaseProtocol):
             self.transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, self.close)
 
-    def _look_for_client(self, waited: float) -> None:
-        """Give up a client whose system said that nobody is there any more."""
+    def _look_for_client(self, waited: float, since: float) -> None:
+        """Give up a client whose system said that nobody is there any more, as it does to whatever is written to it: a
+        stream is, one that waits for its answer has to be asked.
+        """
         if self.transport is None or self.transport.is_closing():
             return
         if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.transport.abort()
-        else:
-            wait = min(2 * waited, MOST_PROBE_SECONDS)
-            self._loop.call_later(wait, self._look_for_client, wait)
+            return
+        wait = min(2 * waited, MOST_PROBE_SECONDS)
+        due = any(since < again <= since + wait for again in ASK_AGAIN_SECONDS)
+        if due and self._client is not None and self._client.answered is None:
+            self._client.probe()
+        self._loop.call_later(wait, self._look_for_client, wait, since + wait)
 
     @property
     def body_seconds(self) -> float:

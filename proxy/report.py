@@ -9,7 +9,7 @@ from proxy.call import Call, Ending, Metered, RequestEnd, Target
 from proxy.logs import RequestLog
 from proxy.metrics import Metrics
 from proxy.provider_health import Place
-from proxy.wire.upstream_error import UpstreamError, client_fault, scrub
+from proxy.wire.upstream_error import UpstreamError, apart_from, client_fault, scrub
 
 _SERVER_ERROR: Final = 500
 _UNREACHABLE: Final = frozenset({"upstream_unavailable", "upstream_timeout"})
@@ -39,9 +39,11 @@ class Report:
         failure = client_fault(error).code or error.kind
         self._metrics.attempt(provider, failure, reachable=reachable)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
-        own_words = error.status is None or error.status >= _SERVER_ERROR
+        # So may what it says of itself, and quote the answer besides.
+        own_words = not error.begun and (error.status is None or error.status >= _SERVER_ERROR)
         hidden = (*target.provider.secrets(), *target.provider.whereabouts())
-        said = scrub(error.body.message, hidden) if own_words else ""
+        asked = call.request.fields if call.response is None else call.response.fields
+        said = apart_from(scrub(error.body.message, hidden), asked) if own_words else ""
         self._logger.warning(
             "upstream attempt failed",
             request_id=call.request_id,

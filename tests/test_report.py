@@ -110,6 +110,24 @@ def test_what_a_provider_says_of_a_request_is_not_logged(status):
     assert "diary" not in str(bench.logger.lines)
 
 
+def test_what_a_provider_says_after_an_answer_has_begun_is_not_logged():
+    """It may quote the answer."""
+    bench = Bench()
+    error = UpstreamError(ErrorBody("the model said 'secret diary'"), status=500)
+    error.begun = True
+    bench.attempt(error)
+    assert "diary" not in str(bench.logger.lines)
+
+
+def test_of_what_a_provider_says_of_itself_the_words_of_the_request_are_masked():
+    bench = Bench()
+    content = bytes(call().request.fields["messages"]).decode()
+    bench.attempt(UpstreamError(ErrorBody(f"CUDA broke: {content}"), status=500))
+    said = bench.logger.lines[0][2]["said"]
+    assert said.startswith("CUDA broke: ")
+    assert not [word for word in re.findall(r"[a-z]+", said[12:]) if word in content]
+
+
 def test_no_credential_is_logged_however_the_provider_repeats_it():
     bench = Bench()
     said = f"key {KEY} and token operators-own-token and sk-other-0123456789 of a@b.example"

@@ -227,7 +227,7 @@ class _Attempt(Struct, frozen=True):
             self.forwarder.watch.interrupted(self.call, self.target, Ending.CUT)
             limit = None if self.allowance is None else self.allowance.spent
             return stream.fail(_spent(limit or Limit.BUDGET), self.call.request_id)
-        error.sent = True
+        error.sent = error.begun = True
         self.failed(error)
         return stream.fail(stream_fault(error), self.call.request_id)
 

@@ -4,6 +4,7 @@ The journal comes first: before the provider is asked, and before the account is
 refused or goes on, as the operator chose; it is never silent.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
@@ -20,7 +21,7 @@ from proxy.usage_record import UsageRecord
 
 MARK_SECONDS: Final = 2.0
 """How often a stream that lasts is marked."""
-_LONGEST_ID: Final = 256
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.:/+=@-]{0,255}", re.ASCII)
 _RETRY_MS: Final = 5_000
 
 
@@ -140,9 +141,8 @@ class Recorder:
 
 
 def writable(upstream_id: str | None) -> str | None:
-    """Return a provider's id if it can be written down anywhere: it may be anything that JSON can say."""
-    short = upstream_id is not None and len(upstream_id) <= _LONGEST_ID and upstream_id.isprintable()
-    return upstream_id if short else None
+    """Return a provider's id if it is a name: it may be anything that JSON can say, a text of the request too."""
+    return upstream_id if upstream_id is not None and _NAME.fullmatch(upstream_id) else None
 
 
 def _metadata(call: Call) -> str | None:

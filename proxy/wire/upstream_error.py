@@ -17,6 +17,9 @@ from proxy.wire.json import Malformed, RawObject
 
 MAX_MESSAGE: Final = 2_000
 MAX_RETRY_AFTER_MS: Final = 60_000
+MAX_COMPARED: Final = 256 * 1024
+"""Bytes of a request in which the words of an error are looked for; a larger one would hold up everybody else."""
+_COMPARED_WORDS: Final = 500
 _TOO_LONG: Final = ("maximum context length", "context length is only", "context size")
 _MODERATION: Final = (b"moderation", b"flagged", b"content_filter")
 # Keys, e-mail addresses, URLs. A name before an @ is tried at its first character alone, so that the time grows with
@@ -26,6 +29,11 @@ _SECRETS: Final = re.compile(
 )
 _TROUBLE: Final = frozenset({"error", "message", "detail"})
 """An error has at least one of these keys."""
+_WORDS: Final = re.compile(r"\w+", re.ASCII)
+_NO_WORDS: Final = re.compile(r"[^\x20-\x7e]+")
+_MASK: Final = "*"
+_MASKS: Final = re.compile(r"\*(?:\W*\*)+", re.ASCII)
+_ESCAPED_LETTER: Final = b"\\u00"
 _STATUS_CODE: Final = re.compile(r"[1-5][0-9]{2}")
 
 
@@ -70,6 +78,8 @@ class UpstreamError(Exception):
         self.detail = detail
         self.sent = False
         """The request had gone out to the target."""
+        self.begun = False
+        """The client had got some of the answer, which the error may quote."""
 
 
 def bad_answer(why: str) -> UpstreamError:
@@ -161,6 +171,24 @@ def scrub(message: str, secrets: Collection[str]) -> str:
         if secret:
             message = message.replace(secret, "[removed]")
     return _SECRETS.sub("[removed]", message).strip()[:MAX_MESSAGE]
+
+
+def apart_from(message: str, request: RawObject) -> str:
+    """Return the beginning of a provider's text with a `*` for every word that is anywhere in the request: it may be a
+    quotation, and this is for the log.
+
+    Nothing remains of it if the request is too large to look through, or spells letters in another way.
+    """
+    if sum(map(len, request.values())) > MAX_COMPARED:
+        return ""
+    asked = b" ".join(map(bytes, request.values())).lower()
+    if _ESCAPED_LETTER in asked:
+        return ""
+
+    def masked(word: re.Match[str]) -> str:
+        return _MASK if word[0].lower().encode() in asked else word[0]
+
+    return _MASKS.sub(_MASK, _WORDS.sub(masked, _NO_WORDS.sub(_MASK, message[:_COMPARED_WORDS])))
 
 
 _MISCONFIGURED: Final = {

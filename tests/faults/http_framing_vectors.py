@@ -25,6 +25,16 @@ _LENGTHS = {
 }  # fmt: skip
 LENGTHS = [
     *(Vector(f"a length: {name}", LENGTH, unframed(f"Content-Length: {text}"), 400) for name, text in _LENGTHS.items()),
+    # Without a length there is no body (RFC 9112, 6.3), and no body is no JSON.
+    Vector("no length", LENGTH, lines(CHAT, HOST, AUTHORIZED, JSON), 400, "invalid_json", closed=False),
+    Vector(
+        "a length of nothing",
+        LENGTH,
+        lines(CHAT, HOST, AUTHORIZED, JSON, "Content-Length: 0"),
+        400,
+        "invalid_json",
+        closed=False,
+    ),
     Vector("the same length twice", LENGTH, unframed("Content-Length: 61", "Content-Length: 61"), 400),
     Vector("two lengths", LENGTH, unframed("Content-Length: 61", "Content-Length: 0"), 400),
     Vector("two lengths, names in other cases", LENGTH, unframed("Content-Length: 61", "content-length: 5"), 400),

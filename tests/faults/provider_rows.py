@@ -122,6 +122,8 @@ def faulty_gateway(
         log = gateway.log.read_bytes()
         assert b"Traceback" not in log, log[-4000:]
         assert not [line for line in gateway.lines() if line["event"] == "bug"]
+        scripted.reset()
+        assert not gateway.leaks(*scripted.told)
         for canary in faulty.canaries:
             assert canary not in page
             assert canary not in log, log[log.index(canary) - 300 :][:400]

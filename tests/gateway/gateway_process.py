@@ -139,10 +139,11 @@ class Gateway:
         return RawClient(self.api, receive_buffer)
 
     def leaks(self, *credentials: str) -> list[str]:
-        """The files it wrote, its log among them, that hold one of these credentials or of the keys issued for it."""
+        """The files it wrote, its log among them, that hold one of these texts or of the keys issued for it."""
         places = [self.log, *self.data_dir.rglob("*")]
-        secrets = [secret.encode() for secret in (*credentials, *self.secrets)]
-        return [str(place) for place in places if place.is_file() and _holds(place.read_bytes(), secrets)]
+        secrets = [secret.encode(errors="surrogatepass") for secret in (*credentials, *self.secrets)]
+        found = [(place, _held(place.read_bytes(), secrets)) for place in places if place.is_file()]
+        return [f"{place}: {secret!r}" for place, secret in found if secret is not None]
 
     # what it says
 
@@ -265,8 +266,8 @@ class Gateway:
         return [pid for pid in children(self.process.pid) if b"proxy.worker" in command_line(pid)]
 
 
-def _holds(data: bytes, secrets: list[bytes]) -> bool:
-    return any(secret in data for secret in secrets)
+def _held(data: bytes, secrets: list[bytes]) -> bytes | None:
+    return next((secret for secret in secrets if secret in data), None)
 
 
 def children(pid: int) -> list[int]:

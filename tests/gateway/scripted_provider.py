@@ -18,6 +18,10 @@ from typing import Any
 PATIENCE = 30.0
 """Seconds that anything may take on a busy machine; nothing waits longer than it has to."""
 
+LONG_ENOUGH = 20
+"""Characters of a text that is said by chance nowhere else."""
+FEW_LETTERS = 6
+
 EVENT_STREAM = {"Content-Type": "text/event-stream"}
 JSON = {"Content-Type": "application/json"}
 DONE = b"data: [DONE]\n\n"
@@ -132,6 +136,8 @@ class ScriptedProvider:
         self.connections = 0
         self.requests: list[Exchange] = []
         self.problems: list[str] = []
+        self.told: set[str] = set()
+        """Texts of every prompt that came and that is long enough to be found by; nothing else may hold them."""
         self._accepting = threading.Thread(target=self._accept, daemon=True)
         self._accepting.start()
 
@@ -180,6 +186,7 @@ class ScriptedProvider:
             assert not thread.is_alive(), "a script does not end"
         with self._lock:
             problems, self.problems = self.problems, []
+            self.told |= {text for exchange in self.requests for text in _prompts(exchange.body)}
             self.requests = []
             self._scripts.clear()
             self._connections.clear()
@@ -251,6 +258,21 @@ def _requests(sock: socket.socket) -> Iterator[tuple[bytes, bytes]]:
                 return
             body += part
         yield head[:-4], body
+
+
+def _prompts(body: bytes) -> Iterator[str]:
+    """The beginning of each long text of a request."""
+    try:
+        asked = json.loads(body)
+    except ValueError:
+        return
+    left = [asked.get(name) for name in ("messages", "input", "instructions")] if isinstance(asked, dict) else []
+    while left:
+        value = left.pop()
+        if isinstance(value, dict | list):
+            left += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str) and len(value) >= LONG_ENOUGH and len(set(value)) > FEW_LETTERS:
+            yield value[:LONG_ENOUGH]
 
 
 def _shut(sock: socket.socket) -> None:

@@ -166,13 +166,13 @@ def test_a_cost_that_no_database_can_hold_is_the_largest_that_one_can() -> None:
     assert end(SERVED, Metered(Usage(10, 5), UsageSource.UPSTREAM, 2**70)).cost_pusd == LARGEST_COST
 
 
-@pytest.mark.parametrize("upstream_id", ["chatcmpl-9", "é世", None])
-def test_an_id_that_can_be_written_down_is(upstream_id: str | None) -> None:
+@pytest.mark.parametrize("upstream_id", ["chatcmpl-9", "gen-1733:a/b+c=.d@e", "x" * 256, None])
+def test_an_id_that_is_a_name_is_written_down(upstream_id: str | None) -> None:
     assert writable(upstream_id) == upstream_id
 
 
-@pytest.mark.parametrize("upstream_id", ["a\0b", "a\nb", "\ud83d", "x" * 257])
-def test_an_id_that_cannot_be_written_down_everywhere_is_left_out(upstream_id: str) -> None:
+@pytest.mark.parametrize("upstream_id", ["a\0b", "a\nb", "\ud83d", "é世", "a b", "", "-", "x" * 257])
+def test_an_id_that_is_no_name_is_left_out(upstream_id: str) -> None:
     assert writable(upstream_id) is None
 
 

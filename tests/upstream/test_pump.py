@@ -367,6 +367,16 @@ class TestDeadlines:
         bench.tick(IDLE - 1)
         assert not bench.pump.over
 
+    async def test_a_stream_of_half_an_hour_is_served_u22(self):
+        bench = Bench().begun()
+        for number in range(60):
+            bench.tick(30)
+            bench.pump.body(text(f"after {number} halves of a minute"))
+        bench.pump.body(FINISH + DONE)
+        assert await bench.pump.done is Ending.COMPLETE
+        assert bench.failures == []
+        assert b"after 59 halves" in bench.client.data
+
     async def test_a_client_hears_a_comment_after_fifteen_seconds_of_silence(self):
         bench = Bench().begun()
         bench.tick(KEEP_ALIVE_SECONDS - 1)

@@ -1,17 +1,21 @@
 """A provider's failure becomes what a client can act on, and nothing of the provider's secrets goes with it."""
 
 import json
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from proxy.errors import ErrorType, Fault
 from proxy.wire.upstream_error import (
+    MAX_COMPARED,
     MAX_MESSAGE,
     ErrorBody,
     UpstreamError,
+    apart_from,
     bad_answer,
     client_fault,
     error_in,
@@ -261,3 +265,43 @@ def test_no_text_makes_the_scrubbing_slow(text: str):
 def test_an_error_keeps_the_providers_words_out_of_its_own():
     error = answered(400, "prompt text of a client")
     assert "prompt text" not in str(error)
+
+
+def request_with(text: str) -> dict[str, Raw]:
+    return {"model": Raw(b'"m"'), "messages": Raw(json.dumps([{"role": "user", "content": text}]).encode())}
+
+
+@pytest.mark.parametrize(
+    ("message", "logged"),
+    [
+        ("CUDA: out of memory (rank 3)", "CUDA: out of memory (rank 3)"),
+        ("failed at 'my secret diary'", "failed at '*'"),
+        ("failed at 'MY SECRET DIA", "failed at '*"),
+        ('{"content":"my secret diary"}', '{"*"}'),
+        ("my caf\u00e9", "* caf*"),
+        ("no\r\nlines", "no*lines"),
+        ("", ""),
+    ],
+)
+def test_of_a_provider_s_words_those_of_the_request_are_masked(message: str, logged: str):
+    assert apart_from(message, request_with("it is my secret diary")) == logged
+
+
+@given(st.text(min_size=1), st.text(), st.text(), st.integers(0, 40), st.integers(1, 60))
+def test_no_word_of_a_request_is_left_of_a_quotation(prompt: str, before: str, after: str, start: int, length: int):
+    quoted = prompt[start : start + length]
+    logged = apart_from(f"{before} {quoted} {after}", request_with(prompt))
+    asked = request_with(prompt)["messages"]
+    assert not [word for word in re.findall(r"[A-Za-z0-9_]+", logged) if word.lower().encode() in bytes(asked).lower()]
+    assert logged.isascii()
+
+
+def test_nothing_is_left_where_a_request_is_too_large_or_spells_its_letters_in_another_way():
+    assert apart_from("boom", request_with("x" * MAX_COMPARED)) == ""
+    spelled = {"messages": Raw(b'[{"role":"user","content":"\\u0073ecret"}]')}
+    assert apart_from("secret", spelled) == ""
+
+
+def test_a_long_error_is_looked_through_in_no_time():
+    asked = {"messages": Raw(b'"' + b"a b " * (MAX_COMPARED // 4 - 10) + b'"')}
+    assert len(apart_from("c d " * 100_000, asked)) <= 500

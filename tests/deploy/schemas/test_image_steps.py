@@ -1,11 +1,13 @@
 """The steps of deploy/Dockerfile, done in a folder instead of an image: what they install works and is all told."""
 
 import importlib.metadata
+import importlib.resources
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,14 +69,69 @@ def test_it_holds_no_tool_that_builds_or_installs(image):
     assert not [name for name in programs if name.startswith(("pip", "uv", "flit", "pytest", "ruff", "gcc"))]
 
 
-def test_its_bill_of_materials_names_what_is_installed(image):
+@pytest.fixture(scope="module")
+def bill_file(image: Path) -> Path:
+    """Where the image's label says that its bill of materials is."""
     label = re.search(r'aion-proxy\.sbom="([^"]+)"', DOCKERFILE)
     assert label is not None
-    bill = json.loads(Path(label[1].replace(INSTALLED, str(image))).read_text("utf-8"))
-    told = {one["name"].lower(): one["version"] for one in bill["components"]}
+    return Path(label[1].replace(INSTALLED, str(image)))
+
+
+def test_its_bill_of_materials_names_what_is_installed(image, bill_file):
+    told = components(bill_file)
     (packages,) = image.glob("lib/python*/site-packages")
     installed = {
         one.metadata["Name"].lower(): one.version for one in importlib.metadata.distributions(path=[str(packages)])
     }
     assert told == installed
     assert "aion-proxy" in told
+
+
+def components(file: Path) -> dict[str, str]:
+    return {one["name"].lower(): one["version"] for one in json.loads(file.read_text("utf-8"))["components"]}
+
+
+def judge(file: Path) -> subprocess.CompletedProcess[str]:
+    """Judge a bill by CycloneDX's own schema of its version."""
+    version = json.loads(file.read_text("utf-8"))["specVersion"]
+    schemas = importlib.resources.files("cyclonedx") / "schema" / "_res"
+    command = ["check-jsonschema", "--schemafile", str(schemas / f"bom-{version}.SNAPSHOT.schema.json"), str(file)]
+    program = Path(sys.executable).parent / command[0]
+    return subprocess.run(command, executable=program, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_its_bill_of_materials_is_one_by_the_schema(bill_file):
+    done = judge(bill_file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("wrong", ['"bom-ref": 7', '"licences": []', '"licenses": [{"license": {"id": "No-Such"}}]'])
+def test_a_wrong_bill_is_noticed(bill_file, tmp_path, wrong):
+    told = json.loads(bill_file.read_text("utf-8"))
+    bill = tmp_path / "bill.json"
+    wrongs = [json.loads(f'{{"type": "library", "name": "x", {wrong}}}')]
+    bill.write_text(json.dumps(told | {"components": wrongs, "dependencies": []}), "utf-8")
+    assert judge(bill).returncode == 1
+
+
+def test_its_bill_says_who_needs_whom_and_leaves_nobody_out(bill_file):
+    bill = json.loads(bill_file.read_text("utf-8"))
+    needs = {one["ref"]: set(one["dependsOn"]) for one in bill["dependencies"]}
+    refs = [one["bom-ref"] for one in bill["components"]]
+    assert len(set(refs)) == len(refs)
+    assert set(needs) == {bill["metadata"]["component"]["bom-ref"], *refs}
+    reached, left = set(), ["image"]
+    while left:
+        reached.add(one := left.pop())
+        left += needs[one] - reached
+    assert reached == set(needs), "every package is there because another one needs it"
+    assert not [one["name"] for one in bill["components"] if not one.get("licenses")]
+
+
+def test_the_audit_s_bill_is_the_image_s(bill_file, tmp_path):
+    written = tmp_path / "bill.json"
+    command = [sys.executable, str(ROOT / "deploy" / "audit.py"), "--sbom", str(written)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert judge(written).returncode == 0
+    assert components(written) == components(bill_file)
