@@ -48,6 +48,8 @@ class Call(Struct, frozen=True):
     model: Model
     accepted_at: int
     """Unix seconds."""
+    size: int
+    """Bytes of the client's body."""
     response: ResponseRequest | None = None
     """What was asked of the Responses API; `request` is then its translation, or stands in for what needs none."""
     native_only: bool = False

@@ -7,12 +7,14 @@ This file only tells it: who goes before whom, and what happens whatever happens
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from secrets import token_hex
 from typing import Final
 
 from msgspec import Struct
 
 from proxy.accounts import Identity
+from proxy.aside import Aside
 from proxy.call import UNUSED, Call, Ending, Endpoint, Outcome, RequestEnd, Target, Underway
 from proxy.client_request import ClientRequest
 from proxy.errors import Fault, Refusal, StoreUnavailable
@@ -23,7 +25,7 @@ from proxy.provider_health import Health
 from proxy.refuse import refuse, refuse_bug
 from proxy.report import Report
 from proxy.serving import Serving
-from proxy.steps.accept import accept
+from proxy.steps.accept import accept, take_body
 from proxy.steps.admit import NotAdmitted, admit
 from proxy.steps.authenticate import Memory, authenticate, remembered
 from proxy.steps.forward import Exchange, Forwarder, drain, forward
@@ -34,6 +36,7 @@ from proxy.steps.settle import Settler, SettlingStore
 from proxy.translation import Surroundings
 from proxy.upstream.pump import Pump
 from proxy.wire.headers import ignored_line, rate_limit_lines
+from proxy.wire.large_json import LARGE
 
 CLIENT_CLOSED: Final = 499
 """The status of a request whose client left before an answer, in logs and metrics only (nginx's number)."""
@@ -88,9 +91,9 @@ class Gateway:
         self.streams = 0
         self.health = Health(on_change=report.passed_over)
         """What is known of the routes."""
-        self._forwarder = Forwarder(
-            self.exchanges, report, time.monotonic, Surroundings(new_id, lambda: int(wall_clock())), loop, self.health
-        )
+        self._aside = Aside(loop)
+        around = Surroundings(new_id, lambda: int(wall_clock()))
+        self._forwarder = Forwarder(self.exchanges, report, time.monotonic, around, loop, self._aside, self.health)
 
     async def complete(
         self, client: ClientRequest, endpoint: Endpoint, request_id: str, serving: Serving, arrived: float, now: float
@@ -104,16 +107,9 @@ class Gateway:
             identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
         try:
-            call = await accept(
-                client,
-                endpoint,
-                request_id,
-                identity,
-                serving.catalog,
-                serving.targets,
-                max_body=serving.max_body,
-                now=int(now),
-            )
+            body = await take_body(client, serving.max_body)
+            read = partial(accept, body, endpoint, request_id, identity, serving.catalog, serving.targets, int(now))
+            call = read() if len(body) <= LARGE else await self._aside.run(read)
             typical = self._typical.of(call, serving.default_hold)
             reservation, identity, limits = await admit(
                 call, identity, self._limits, serving.limits_of, typical=typical

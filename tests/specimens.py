@@ -70,7 +70,8 @@ def body(**fields: Any) -> bytes:
 
 
 def call(wanted: Model | None = None, **fields: Any) -> Call:
-    return Call("req_1", Endpoint.CHAT, read_chat_request(body(**fields)), wanted or model(), NOW)
+    asked = body(**fields)
+    return Call("req_1", Endpoint.CHAT, read_chat_request(asked), wanted or model(), NOW, len(asked))
 
 
 def account(name: str = "acme", **fields: Any) -> Account:

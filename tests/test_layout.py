@@ -40,6 +40,7 @@ FLOORS = {
             "proxy.report",
             "proxy.http_server",
             "proxy.client_request",
+            "proxy.aside",
         ),
         *("proxy.configuration", "proxy.yaml_file", "proxy.memory"),
     ),

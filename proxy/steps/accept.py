@@ -29,28 +29,31 @@ class Body(Protocol):
         """Return the decoded body; raises `Refusal` if it cannot be had."""
 
 
-async def accept(
-    request: Body,
+async def take_body(request: Body, max_body: int) -> bytes:
+    """Return the body of a request that says it is JSON. Raises `Refusal` (400, 408, 413, 415)."""
+    _check_media_type(request.header("content-type"))
+    body = request.whole_body(max_body)
+    return await request.body(max_body) if body is None else body
+
+
+def accept(
+    body: bytes,
     endpoint: Endpoint,
     request_id: str,
     identity: Identity,
     catalog: Catalog,
     targets: Mapping[str, Sequence[Target]],
-    *,
-    max_body: int,
     now: int,
 ) -> Call:
-    """Return the call that a request makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403,
-    408, 413, 415).
+    """Return the call that a body makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403).
+
+    Takes as long as the body is large: above `LARGE` it is to be called beside the loop.
     """
-    _check_media_type(request.header("content-type"))
-    body = request.whole_body(max_body)
-    if body is None:
-        body = await request.body(max_body)
     response = None if endpoint is _CHAT else read_response_request(body)
     asked = read_chat_request(body) if response is None else response.shared
     try:
-        call = Call(request_id, endpoint, asked, _model(asked.model, identity, catalog), now, response)
+        model = _model(asked.model, identity, catalog)
+        call = Call(request_id, endpoint, asked, model, now, len(body), response)
         return call if response is None else _response_call(call, response, targets[call.model.id])
     except Refusal as refusal:
         refusal.stream = asked.stream

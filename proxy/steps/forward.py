@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from proxy.aside import Aside
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType, Fault
 from proxy.holds import Allowance
@@ -24,6 +25,7 @@ from proxy.upstream.exchange import SPENT, STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
 from proxy.wire.headers import ignored_line, request_head
+from proxy.wire.large_json import LARGE
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
 MAX_ATTEMPTS: Final = 3
@@ -55,7 +57,7 @@ class Watch(Protocol):
 
 class Forwarder(Struct, frozen=True):
     """What forwarding needs of the worker: the exchanges that are open, who watches, monotonic time, what translations
-    need, and what is known of the targets.
+    need, where large ones are made, and what is known of the targets.
     """
 
     open: dict[Exchange, Underway]
@@ -64,6 +66,7 @@ class Forwarder(Struct, frozen=True):
     clock: Callable[[], float]
     around: Surroundings
     loop: asyncio.AbstractEventLoop
+    aside: Aside
     health: Health = field(default_factory=Health)
 
 
@@ -120,6 +123,13 @@ async def forward(
     return replace(outcome, ending=Ending.UPSTREAM_ERROR, fault=client_fault(last, secrets), ignored=ignored), None
 
 
+class _Asked(Struct, frozen=True):
+    """What is ready before a connection is taken: the body, and the translation of a stream if one is to come."""
+
+    body: bytes
+    stream: AnswerStream | None
+
+
 class _Attempt(Struct, frozen=True):
     """One target asked once (twice, if the connection had gone stale while it was idle)."""
 
@@ -145,6 +155,10 @@ class _Attempt(Struct, frozen=True):
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
+        try:
+            asked = self._asked() if self.call.size <= LARGE else await self.forwarder.aside.run(self._asked)
+        except asyncio.CancelledError:
+            return replace(outcome, ending=Ending.CLIENT_GONE), None
         connection = self.upstream.pool.take_idle()
         while True:
             kept = connection is not None
@@ -153,7 +167,7 @@ class _Attempt(Struct, frozen=True):
                     connection = await self.upstream.pool.connect()
                 except asyncio.CancelledError:
                     return replace(outcome, ending=Ending.CLIENT_GONE), None
-            exchange = self._ask(connection, outcome.attempts)
+            exchange = self._ask(connection, asked, outcome.attempts)
             try:
                 result = await exchange.done
             except asyncio.CancelledError:
@@ -165,22 +179,26 @@ class _Attempt(Struct, frozen=True):
                     raise
                 connection = None
             else:
+                if isinstance(result, bytes) and max(len(result), self.call.size) > LARGE:
+                    return await self._serve_aside(exchange, result, outcome)
                 return self._served(exchange, result, outcome), None
             finally:
                 self.forwarder.open.pop(exchange, None)
 
-    def _ask(self, connection: UpstreamConnection, attempts: int) -> Exchange:
-        translation = self.translation
-        body = translation.request()
-        stream = self.call.request.stream
+    def _asked(self) -> _Asked:
+        stream = self.translation.stream() if self.call.request.stream else None
+        return _Asked(self.translation.request(), stream)
+
+    def _ask(self, connection: UpstreamConnection, asked: _Asked, attempts: int) -> Exchange:
+        body, stream = asked.body, asked.stream
         head = request_head(
-            self.upstream.origin.path + translation.path,
+            self.upstream.origin.path + self.translation.path,
             self.upstream.authority,
             self.upstream.head_lines,
             len(body),
-            stream=stream,
+            stream=stream is not None,
         )
-        exchange = self._pump(connection) if stream else self._answer(connection)
+        exchange = self._answer(connection) if stream is None else self._pump(connection, stream)
         connection.send(head, body, exchange)
         self.forwarder.open[exchange] = Underway(self.call, self.target, attempts)
         return exchange
@@ -191,7 +209,24 @@ class _Attempt(Struct, frozen=True):
             self.upstream.learn(exchange.stream.reasoning_field)
             return stream_outcome(outcome, result, exchange)
         assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
-        return self._serve_answer(result, outcome)
+        return self._serve_answer(self._read(result), outcome)
+
+    def _read(self, answer: bytes) -> Answered:
+        try:
+            return self.translation.answer(answer)
+        except UpstreamError as error:
+            error.sent = True
+            raise
+
+    async def _serve_aside(
+        self, exchange: Exchange, answer: bytes, outcome: Outcome
+    ) -> tuple[Outcome, Exchange | None]:
+        """Serve an answer that is large, or that may repeat a large request."""
+        try:
+            answered = await self.forwarder.aside.run(partial(self._read, answer))
+        except asyncio.CancelledError:
+            return self._client_gone(exchange, outcome)
+        return self._serve_answer(answered, outcome), None
 
     def _answer(self, connection: UpstreamConnection) -> Answer:
         return Answer(
@@ -201,9 +236,8 @@ class _Attempt(Struct, frozen=True):
             loop=self.forwarder.loop,
         )
 
-    def _pump(self, connection: UpstreamConnection) -> Pump:
+    def _pump(self, connection: UpstreamConnection, stream: AnswerStream) -> Pump:
         forwarder = self.forwarder
-        stream = self.translation.stream()
         self.client.stream_with(self.lines)
         pump = Pump(
             connection,
@@ -231,12 +265,7 @@ class _Attempt(Struct, frozen=True):
         self.failed(error)
         return stream.fail(stream_fault(error), self.call.request_id)
 
-    def _serve_answer(self, body: bytes, outcome: Outcome) -> Outcome:
-        try:
-            answered = self.translation.answer(body)
-        except UpstreamError as error:
-            error.sent = True
-            raise
+    def _serve_answer(self, answered: Answered, outcome: Outcome) -> Outcome:
         self.answered()
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
@@ -282,9 +311,8 @@ async def drain(
         async with asyncio.timeout(target.provider.drain_max if drains else FINISHED_SECONDS):
             result = await exchange.done
         if isinstance(result, bytes):
-            return answer_outcome(
-                outcome, translation_of(call, target, upstream.dialect, forwarder.around).answer(result)
-            )
+            translation = translation_of(call, target, upstream.dialect, forwarder.around)
+            return answer_outcome(outcome, await forwarder.aside.run(partial(translation.answer, result)))
     except (UpstreamError, TimeoutError):
         exchange.abort()
     finally:

@@ -15,6 +15,7 @@ from proxy.usage import tokens_of
 from proxy.wire import json
 from proxy.wire.history import send_back
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.large_json import LARGE, check_body, text_size
 from proxy.wire.mistyped import mistyped
 from proxy.wire.reasoning import FIELDS, SWITCHES, turns_thinking_off
 
@@ -240,7 +241,7 @@ def thinking_is_off(request: ChatRequest, dialect: Dialect) -> bool:
 
 def _decode(body: bytes) -> tuple[RawObject, _Checked, Disguise | None]:
     """Take the body apart twice: into the bytes of its fields, and into the values that are checked."""
-    json.check_document(body)
+    check_body(body)
     disguise = None
     try:
         fields = json.split_object(body)
@@ -376,5 +377,7 @@ def _size(text: Raw) -> int:
     raw = bytes(text)
     if raw[:1] == b'"' and raw.find(b"\\") < 0:  # without an escape, JSON is the text itself between two quotes
         return len(raw) - 2
+    if len(raw) > LARGE and raw[:1] == b'"':
+        return text_size(raw)
     decoded = json.text_of(text)
     return 0 if decoded is None else len(decoded.encode())

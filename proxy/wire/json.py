@@ -12,6 +12,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from proxy.wire.json_windows import windows
+
 MAX_DEPTH: Final = 100
 MAX_CONTAINERS: Final = 16_000
 MAX_STRINGS: Final = 64_000
@@ -93,12 +95,10 @@ def check_document(body: bytes) -> None:
     """Raise `Malformed` for a body that nobody else may be sent, or that costs too much to read: nested too deep, of
     too many parts, or not in UTF-8.
     """
-    if len(body) > 2 * MAX_STRINGS and _has_too_many_strings(body):
-        raise Malformed(f"it holds more than {MAX_STRINGS:,} strings and names of fields")
     steps = _steps(body)
     if len(steps) > 2 * MAX_CONTAINERS:
         raise Malformed(f"it holds more than {MAX_CONTAINERS:,} lists and objects")
-    if _too_deep(steps):
+    if steps_too_deep(steps):
         raise Malformed(f"it is nested deeper than {MAX_DEPTH} levels")
     if not is_utf8(body):
         raise Malformed("it is not valid UTF-8")
@@ -170,12 +170,6 @@ def text_of(value: Raw | None) -> str | None:
     return decoded if isinstance(decoded, str) else None
 
 
-def _has_too_many_strings(body: bytes) -> bool:
-    """Tell whether more strings begin or end than may, but for quotation marks behind pairs of backslashes."""
-    most = 2 * MAX_STRINGS
-    return not _few(body, b'"', most) and body.count(b'"') - body.count(b'\\"') > most
-
-
 def is_utf8(body: bytes) -> bool:
     """Tell whether bytes are UTF-8, as JSON that goes to somebody else has to be (RFC 8259, 8.1)."""
     if body.isascii():
@@ -194,7 +188,7 @@ def is_null(value: Raw | None) -> bool:
 
 def too_deep(body: bytes) -> bool:
     """Tell whether arrays and objects are nested deeper than `MAX_DEPTH`, in a time that grows with the size alone."""
-    return _too_deep(_steps(body))
+    return steps_too_deep(_steps(body))
 
 
 def _steps(body: bytes) -> bytes:
@@ -231,7 +225,8 @@ def _is_even(text: bytes) -> bool:
     return (len(text) - len(text.rstrip(b"\\"))) % 2 == 0
 
 
-def _too_deep(steps: bytes) -> bool:
+def steps_too_deep(steps: bytes) -> bool:
+    """Tell the same of brackets alone, as steps up and down."""
     for _ in range(_PEELED):
         steps = steps.replace(_UP + _DOWN, b"")  # one level less, everywhere
     left = MAX_DEPTH - _PEELED
@@ -262,10 +257,13 @@ class Disguise:
 
         A body with more escapes than text ever has is left as it is: looking at each would hold up everybody else.
         """
-        few = body.count(b"\\ud") + body.count(b"\\uD") <= MAX_SURROGATES and body.count(b"\\") <= MAX_ESCAPES
-        escapes = list(_ESCAPE.finditer(body)) if few and _SURROGATE.search(body) is not None else []
-        lone = {match["lone"] for match in escapes} - {None}
-        others = {match["other"] for match in escapes}
+        lone: set[bytes] = set()
+        others: set[bytes] = set()
+        for escape in _escapes(body):
+            if escape["lone"]:
+                lone.add(escape["lone"])
+            elif escape["other"]:
+                others.add(escape["other"])
         unused = (mask for mask in _masks() if mask not in others)
         self._there: Mapping[bytes, bytes] = dict(zip(sorted(lone), unused, strict=False))
         self._back: Mapping[bytes, bytes] = {mask: real for real, mask in self._there.items()}
@@ -292,7 +290,17 @@ class Disguise:
             escape = match[0]
             return b"\\" + table[escape[1:]] if escape[1:] in table else escape
 
-        return _ESCAPE.sub(one, body)
+        return b"".join([_ESCAPE.sub(one, window) if _BACKSLASH in window else window for window in windows(body)])
+
+
+def _escapes(body: bytes) -> Iterator[re.Match[bytes]]:
+    """Yield the escapes of a body that holds surrogates, if there are not too many of them to look at each."""
+    parts = [window for window in windows(body) if _BACKSLASH in window]
+    surrogates = sum(window.count(b"\\ud") + window.count(b"\\uD") for window in parts)
+    few = surrogates <= MAX_SURROGATES and sum(window.count(b"\\") for window in parts) <= MAX_ESCAPES
+    if few and any(_SURROGATE.search(window) for window in parts):
+        for window in parts:
+            yield from _ESCAPE.finditer(window)
 
 
 def _masks() -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from proxy.wire import json
 from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request, text_sizes
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.json_path import given, list_at, object_at
+from proxy.wire.large_json import check_body
 from proxy.wire.response_echo import ResponseEcho
 from proxy.wire.response_input import Conversation, not_stored
 from proxy.wire.response_settings import chat_settings
@@ -82,7 +83,7 @@ def read_response_request(body: bytes) -> ResponseRequest:
     """Check a body as far as every way of serving it needs; raises `Refusal` (400, with `param`)."""
     body = json.without_bom(body)
     try:
-        json.check_document(body)
+        check_body(body)
         fields, disguise = json.split_disguised(body)
     except Malformed as why:
         message = f"The request body is not a JSON object that can be read: {why}. Send one JSON object in UTF-8."

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.call import Call, Endpoint
 from proxy.errors import ErrorType, Fault, Refusal
-from proxy.steps.accept import accept
+from proxy.steps.accept import accept, take_body
 from specimens import NOW, api_key, body, catalog, identity, provider, target
 
 TARGETS = {"lab/model": (target(),)}
@@ -35,10 +35,14 @@ class FakeBody:
         return self.data
 
 
+async def take_and_accept(request: FakeBody, *facts: object, max_body: int) -> Call:
+    return accept(await take_body(request, max_body), *facts, NOW)
+
+
 async def accepted(data: bytes = b"", content_type: str | None = "application/json", *, models=None, limit=10_000):
     request = FakeBody(data or body(), content_type)
     who = identity(key=api_key(models=models))
-    return await accept(request, Endpoint.CHAT, "req_1", who, catalog(), TARGETS, max_body=limit, now=NOW)
+    return await take_and_accept(request, Endpoint.CHAT, "req_1", who, catalog(), TARGETS, max_body=limit)
 
 
 async def fault_of(*args, **options) -> Fault:
@@ -79,7 +83,7 @@ async def test_json_is_taken_under_all_its_names(content_type):
 async def test_anything_else_is_refused_before_its_body_is_read(content_type):
     request = FakeBody(body(), content_type)
     with pytest.raises(Refusal) as refused:
-        await accept(request, Endpoint.CHAT, "req_1", identity(), catalog(), TARGETS, max_body=10, now=NOW)
+        await take_and_accept(request, Endpoint.CHAT, "req_1", identity(), catalog(), TARGETS, max_body=10)
     assert (refused.value.fault.status, refused.value.fault.code) == (415, "unsupported_media_type")
     assert request.limit is None
 
@@ -147,7 +151,7 @@ DOES_NOT = target("chat")
 async def asked(*targets, **fields) -> Call:
     """The call that a request to the Responses API makes of a model with such targets."""
     data = json.dumps({"model": "short", "input": "Say hello.", **fields}).encode()
-    return await accept(
+    return await take_and_accept(
         FakeBody(data),
         Endpoint.RESPONSES,
         "req_1",
@@ -155,7 +159,6 @@ async def asked(*targets, **fields) -> Call:
         catalog(),
         {"lab/model": targets},
         max_body=9999,
-        now=NOW,
     )
 
 

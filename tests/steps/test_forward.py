@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from proxy.aside import Aside
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType
 from proxy.holds import Allowance, watched
@@ -137,7 +138,7 @@ class Bench:
         self.open: dict[Exchange, Underway] = {}
         self.loop = asyncio.get_running_loop()
         self.forwarder = Forwarder(
-            self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop
+            self.open, self.watch, self.clock, Surroundings(lambda: "new", lambda: NOW), self.loop, Aside(self.loop)
         )
 
     def add(self, name: str, port: int, **fields: object) -> None:
