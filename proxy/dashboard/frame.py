@@ -121,8 +121,10 @@ class Visit:
         """Name a moment in Unix seconds to the minute."""
         return date(at * 1_000).removesuffix(" UTC")
 
-    def show(self, template: str, here: str, *, status: int = 200, **context: object) -> web.Response:
-        """Return a page."""
+    def show(
+        self, template: str, here: str, *, refused: OperationRefused | None = None, **context: object
+    ) -> web.Response:
+        """Return a page; one that says why something was refused, if it was."""
         word = Markup('<input type="hidden" name="{}" value="{}">').format(
             FORM_WORD, self.frame.gate.sessions.form_word(self.session)
         )
@@ -134,7 +136,9 @@ class Visit:
             "now_ms": self.frame.gate.desk.now_ms,
             "typed": self.form,
             "done": _DONE.get(self.query["done"], ""),
+            "wrong": "" if refused is None else refused.message,
         }
+        status = 200 if refused is None else STATUS[refused.reason]
         return self.frame.render(self.request, template, {**common, **context}, status)
 
 

@@ -10,7 +10,6 @@ from proxy.admin.overrides import NONE, PLAN, overrides_of, read_budget
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.admin.wording import limit_lines
 from proxy.dashboard.api import milliseconds
-from proxy.dashboard.api_server import STATUS
 from proxy.dashboard.frame import Frame, Visit, redirect
 from proxy.limits import OVERRIDABLE
 from proxy.quantities import whole_number
@@ -40,8 +39,7 @@ async def _list(visit: Visit, refused: OperationRefused | None = None) -> web.Re
     return visit.show(
         "accounts.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         states=await visit.operations.accounts(),
         plans=sorted(settings.plans),
         default_plan=settings.default_plan,
@@ -62,8 +60,7 @@ async def _show(visit: Visit, refused: OperationRefused | None = None, new_token
     return visit.show(
         "account.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         state=state,
         limits=list(limit_lines(state)),
         plans=sorted(visit.settings.plans),

@@ -63,19 +63,19 @@ async def _limits(visit: Visit) -> web.Response:
         ),
         key=lambda line: (-line[0], line[1:]),
     )
-    refused: dict[str, int] = {}
+    refusals: dict[str, int] = {}
     by_hour: list[tuple[int, int]] = []
     if visit.me.is_operator:
         for sample in await visit.frame.watching.samples():
             if sample.name == REFUSED and sample.value:
                 reason = sample.labels.get("reason", "")
-                refused[reason] = refused.get(reason, 0) + int(sample.value)
+                refusals[reason] = refusals.get(reason, 0) + int(sample.value)
         by_hour = visit.frame.watching.refused_by_hour()
     return visit.show(
         "limits.html",
         "Limits",
         near=[line for line in near if line[0] >= _NEAR][:_SHOWN],
-        refused=sorted(refused.items(), key=lambda item: (-item[1], item[0])),
+        refusals=sorted(refusals.items(), key=lambda item: (-item[1], item[0])),
         by_hour=[(at, visit.hour(at), count, f"{count:,}") for at, count in by_hour],
     )
 

@@ -85,14 +85,14 @@ def _point(at: int, scale: By | None, value: float, shown: str) -> _Point:
 async def _requests(visit: Visit) -> web.Response:
     query = visit.query
     known = {name: query[name] for name in ("account", "key_id", "model", "ending", "since", "until") if query[name]}
-    found, wrong, status = [], "", 200
+    found, wrong = [], None
     try:
         chosen = read_filter(visit.looking, known)
         found = await visit.looking.requests(chosen, _ON_A_PAGE, read_place(query["before"]))
     except OperationRefused as refused:
         if refused.reason is not Reason.MALFORMED:
             raise
-        wrong, status = refused.message, 400
+        wrong = refused
     after = place_after(found, _ON_A_PAGE)
     operator = visit.me.is_operator
     accounts = [account.name for account in await visit.frame.gate.desk.records.accounts()] if operator else []
@@ -100,8 +100,7 @@ async def _requests(visit: Visit) -> web.Response:
     return visit.show(
         "usage.html",
         "Usage",
-        status=status,
-        wrong=wrong,
+        refused=wrong,
         typed=query,
         accounts=accounts,
         models=[model.id for model in visit.catalog.models],

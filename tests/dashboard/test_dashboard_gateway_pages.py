@@ -15,20 +15,6 @@ from specimens import Clock
 SECRETS = ("sk-of-a-provider-0815", "header-4711", "store-password", "ledger-password", "in-the-body")
 
 
-@pytest.fixture
-async def operator(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in()
-    return bench
-
-
-@pytest.fixture
-async def person(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in(await bench.token())
-    return bench
-
-
 class TestModels:
     async def test_they_have_prices_for_a_million_tokens_and_providers_that_are_up_or_not(self, operator: Bench):
         operator.samples.append(Sample("aion_upstream_up", {"provider": "one"}, 0.0))

@@ -20,22 +20,6 @@ PAGES = (
 )
 
 
-@pytest.fixture
-async def operator(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in()
-    return bench
-
-
-@pytest.fixture
-async def person(bench: Bench) -> Bench:
-    """Somebody of the account acme, beside another account."""
-    await bench.account("acme")
-    await bench.account("other")
-    await bench.sign_in(await bench.token("acme"))
-    return bench
-
-
 def secret_of(text: str, pattern: str) -> str:
     found = re.findall(pattern, text)
     assert found
