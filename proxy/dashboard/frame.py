@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from markupsafe import Markup
 
+from proxy.admin.documents import rfc3339
 from proxy.admin.people import Person
 from proxy.admin.refused import OperationRefused
 from proxy.admin.wording import date, good_until, key_state
@@ -51,6 +52,7 @@ _FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "usd": format_usd,
     "date": date,
     "moment": lambda ms: date(ms, seconds=True).removesuffix(" UTC"),
+    "moment_ms": lambda ms: str(rfc3339(ms)).replace("T", " ").removesuffix("Z"),
     "key_state": key_state,
     "token_state": lambda token, now_ms: good_until(token.revoked_at, token.expires_at, now_ms),
 }

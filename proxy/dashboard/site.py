@@ -35,7 +35,7 @@ class Site:
         """Add every route, and what runs beside them."""
         frame = self.frame
         frame.set_up(application)
-        application.add_routes(api_routes(frame.gate, frame.surroundings))
+        application.add_routes(api_routes(frame.gate, frame.surroundings, frame.watching))
         for routes in (sign_in_routes, account_routes, key_routes, usage_routes, gateway_routes, playground_routes):
             application.add_routes(routes(frame))
         application.add_routes(live_routes(frame, self.live))

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-import pytest
 from dashboard_bench import Bench
 
-from proxy.accounts import mint_key
 from proxy.dashboard.configured import HIDDEN, configured
-from proxy.dashboard.playground import _texts
 from proxy.dashboard.watching import REFUSED, Sample, Watching
 from proxy.settings import Settings
 from specimens import Clock
@@ -40,7 +37,10 @@ class TestLimits:
 
     async def test_refusals_are_told_by_reason(self, operator: Bench):
         operator.samples += [Sample(REFUSED, {"reason": "budget"}, 3.0), Sample(REFUSED, {"reason": "budget"}, 2.0)]
-        assert "budget 5" in (await operator.page("/limits")).words
+        assert "budget 5 5 5" in (await operator.page("/limits")).words
+        told = (await operator.api("GET", "/limits")).document
+        assert told["refused"] == {"budget": 5}
+        assert told["refused_by_hour"][-1]["refused"] == {"budget": 5}
 
     async def test_refusals_of_others_are_nobody_s_business(self, person: Bench):
         person.samples.append(Sample(REFUSED, {"reason": "budget"}, 3.0))
@@ -53,10 +53,11 @@ class TestLimits:
             clock.pass_by(later)
             samples[0] = Sample(REFUSED, {"reason": "budget"}, count)
             await watching.look()
-        by_hour = dict(watching.refused_by_hour())
-        assert len(by_hour) == 24
-        assert (by_hour[36_000], by_hour[39_600]) == (2, 1)
-        assert sum(by_hour.values()) == 3
+        told = await watching.refusals()
+        assert told.since_start == {"budget": 2}
+        assert len(told.by_hour) == 24
+        assert (told.by_hour[36_000], told.by_hour[39_600]) == ({"budget": 2}, {"budget": 1})
+        assert sum(map(len, told.by_hour.values())) == 2
 
 
 class TestSystem:
@@ -92,42 +93,3 @@ class TestSystem:
         assert not [secret for secret in SECRETS if secret in text]
         assert f"redis://{HIDDEN}@127.0.0.1:6379/0?{HIDDEN}" in text
         assert Path("data").name in text
-
-
-class TestPlayground:
-    async def test_what_is_no_key_is_not_sent(self, operator: Bench):
-        refused = await operator.send("/playground", {"key": "sk-other", "text": "Hi.", "model": "lab/model"})
-        assert (refused.status, "no API key" in refused.alert) == (400, True)
-        assert "sk-other" not in refused.text
-
-    async def test_a_key_of_another_account_is_not_used_here(self, person: Bench):
-        key = mint_key("other", bytes(32))
-        refused = await person.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
-        assert refused.status == 403
-        assert key not in refused.text
-
-    async def test_an_api_that_does_not_answer_is_told(self, operator: Bench):
-        key = mint_key("acme", bytes(32))
-        away = await operator.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
-        assert (away.status, "did not answer" in away.alert) == (503, True)
-        assert key not in away.text
-
-    @pytest.mark.parametrize(
-        ("raw", "streamed", "text"),
-        [
-            ('{"choices":[{"message":{"content":"Hi."}}]}', False, "Hi."),
-            (
-                'data: {"choices":[{"delta":{"content":"H"}}]}\n\ndata: {"choices":[{"delta":{"content":"i."}}]}\n',
-                True,
-                "Hi.",
-            ),
-            ('data: {"type":"response.output_text.delta","delta":"Hi."}\n\ndata: [DONE]\n', True, "Hi."),
-            ('{"output":[{"content":[{"text":"Hi."}]},{"summary":[]}]}', False, "Hi."),
-            ('{"error":{"message":"no"}}', False, ""),
-            ("nonsense", False, ""),
-            ('{"choices":{"a":1},"output":[1,{"content":"x"}]}', False, ""),
-            ("[]", False, ""),
-        ],
-    )
-    def test_the_text_is_found_in_every_kind_of_answer(self, raw: str, streamed: bool, text: str):
-        assert "".join(_texts(raw, streamed=streamed)) == text
