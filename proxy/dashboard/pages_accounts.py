@@ -56,6 +56,7 @@ async def _create(visit: Visit) -> web.Response:
 
 async def _show(visit: Visit, refused: OperationRefused | None = None, new_token: str = "") -> web.Response:
     state = await visit.operations.account(visit.request.match_info["account"])
+    keys = await visit.operations.keys(state.account.name)
     tokens = await visit.operations.tokens(state.account.name) if visit.me.is_operator else []
     return visit.show(
         "account.html",
@@ -66,6 +67,8 @@ async def _show(visit: Visit, refused: OperationRefused | None = None, new_token
         plans=sorted(visit.settings.plans),
         overridable=_LIMITS,
         tokens=tokens,
+        keys=keys,
+        good_keys=sum(key.good(visit.frame.gate.desk.now_ms) for key in keys),
         new_token=new_token,
     )
 

@@ -1,5 +1,6 @@
 """The pages about the gateway itself: its models and providers, its limits, and how it is."""
 
+from math import isnan
 from typing import Final
 
 from aiohttp import web
@@ -81,9 +82,13 @@ async def _system(visit: Visit) -> web.Response:
         ledger=await _ledger(visit),
         reload=reload,
         reload_at="" if reload is None else date(int(reload.at * 1_000), seconds=True),
-        told=[(FIGURES[name], f"{value:,.10g}") for name, value in found.items()],
+        told=[(FIGURES[name], _number(value)) for name, value in found.items()],
         configured=configured(visit.settings),
     )
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value.is_integer() else "not known" if isnan(value) else f"{value:,.4g}"
 
 
 async def _ledger(visit: Visit) -> str:

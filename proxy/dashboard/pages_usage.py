@@ -109,4 +109,4 @@ async def _audit(visit: Visit) -> web.Response:
     place = int(before) if before.isascii() and before.isdigit() and len(before) < len("9" * 18) else None
     entries = await visit.operations.audit(None, _ON_A_PAGE, place)
     older = entries[-1].at if len(entries) == _ON_A_PAGE else None
-    return visit.show("audit.html", "Audit log", entries=entries, older=older)
+    return visit.show("audit.html", "Audit log", entries=entries, older=older, before=before)

@@ -102,7 +102,21 @@
     const button = event.target.closest("button[data-copy]");
     if (button) copied(button);
   });
-  document.addEventListener("htmx:afterSettle", drawAll);
+  // Figures that are asked for anew leave open what was open, and the keyboard where it was.
+  const inside = (figures) => [...figures.querySelectorAll("a, summary, [tabindex]")];
+  let kept;
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    kept = { open: [...target.querySelectorAll("details")].map((one) => one.open), at: inside(target).indexOf(document.activeElement) };
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    const figures = document.getElementById("figures");
+    if (figures && kept) {
+      [...figures.querySelectorAll("details")].forEach((one, index) => { one.open = kept.open[index] ?? false; });
+      inside(figures)[kept.at]?.focus({ preventScroll: true });
+    }
+    kept = undefined;
+    drawAll();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
