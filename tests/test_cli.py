@@ -421,8 +421,8 @@ def test_keys_create_prints_the_key_alone_on_standard_output(aion, acme):
     result = aion("keys create acme")
     assert result == (
         0,
-        mint_key("acme", b"\x01" * 32) + "\n",
-        f"This is {mint_key_id(bytes([2]) * 16)}, good. Keep the key: it is shown this once.\n",
+        mint_key("acme", b"\x03" * 32) + "\n",
+        f"This is {mint_key_id(bytes([4]) * 16)}, good. Keep the key: it is shown this once.\n",
     )
 
 

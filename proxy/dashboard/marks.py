@@ -38,7 +38,7 @@ class Marks:
         """Return the mark of an account, or of everything; `tick` counts the questions."""
         if account is not None:
             return await self._ledger(account), await self._use(account)
-        if tick % _METRICS_EVERY == 0:
+        if not self._metrics or tick % _METRICS_EVERY == 0:
             self._metrics = await self._numbers()
         return await self._ledger(None), self._metrics, self.gateway()
 

@@ -84,9 +84,11 @@ async def _ask(visit: Visit) -> web.Response:
     """Answer a form that no script has sent: with the whole page, at the end."""
     try:
         wanted = await _wanted(visit)
-        lines = [line async for line in _lines(visit, wanted)]
     except OperationRefused as refused:
         return await _show(visit, refused)
+    lines = [line async for line in _lines(visit, wanted)]
+    if "status" not in lines[0]:
+        return await _show(visit, OperationRefused(Reason.UNAVAILABLE, str(lines[0]["wrong"])))
     return await _show(visit, None, lines)
 
 

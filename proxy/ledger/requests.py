@@ -1,4 +1,4 @@
-"""Single requests of the ledger for people who look: the latest first, page by page, and how the latest went.
+"""Single requests of the ledger: the latest first, page by page, how the latest went, and all of them for a file.
 
 Whatever is asked, an index leads to the newest rows and only so many are read: a ledger of a million rows answers as a
 small one does. Sums are in `queries.py`. Nothing here writes.

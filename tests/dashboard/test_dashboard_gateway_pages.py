@@ -1,11 +1,14 @@
 """Models, limits, system and playground: the gateway itself, as far as somebody may see it."""
 
+import math
 from pathlib import Path
 
-from dashboard_bench import Bench
+import pytest
+from dashboard_bench import NOW_MS, Bench
 
 from proxy.dashboard.configured import HIDDEN, configured
 from proxy.dashboard.watching import REFUSED, Sample, Watching
+from proxy.health import Reloaded
 from proxy.settings import Settings
 from specimens import Clock
 
@@ -18,6 +21,12 @@ class TestModels:
         words = (await operator.page("/models")).words
         assert "lab/model also short A model enabled 0.8 0.2 1.6 8,192 one: lab/model, weight 1 ( down" in words
         assert "lab/gone A model disabled" in words
+
+    async def test_a_provider_that_requests_pass_over_is_told(self, operator: Bench):
+        operator.samples.append(Sample("aion_upstream_passed_over", {"provider": "one"}, 1.0))
+        assert "weight 1 (not asked yet, passed over" in (await operator.page("/models")).words
+        told = (await operator.api("GET", "/routes")).document["routes"]
+        assert {"provider": "one", "up": None, "passed_over": True}.items() <= told[0].items()
 
     async def test_where_they_run_is_for_operators(self, person: Bench):
         words = (await person.page("/models")).words
@@ -69,6 +78,45 @@ class TestSystem:
             assert told in page.words
         assert SECRETS[0] not in page.text
         assert f"providers.one.api_key {HIDDEN}" in page.words
+
+    async def test_it_tells_of_workers_store_ledger_and_journal(self, operator: Bench):
+        operator.samples += [
+            *(Sample("aion_store_up", {}, 1.0), Sample("aion_store_up", {}, 1.0), Sample("aion_workers", {}, 2.0)),
+            *(Sample("aion_journal_bytes", {}, 12_345.0), Sample("aion_journal_disk_free_bytes", {}, math.nan)),
+        ]
+        words = (await operator.page("/system")).words
+        for told in (
+            "Ledger answers",
+            "Workers that serve 2",
+            "store 2",
+            "Journal, in bytes 12,345",
+            "bytes not known",
+        ):
+            assert told in words
+        figures = (await operator.api("GET", "/system")).document["figures"]
+        assert figures == {"aion_workers": 2, "aion_store_up": 2, "aion_journal_bytes": 12_345}
+
+    async def test_a_ledger_that_is_away_is_told(self, operator: Bench, tmp_path):
+        operator.ledger.close()
+        operator.ledger.__init__("postgresql://127.0.0.1:1/nothing?connect_timeout=2", tmp_path)
+        assert "the ledger cannot be used" in (await operator.page("/system")).words
+
+    @pytest.mark.parametrize(
+        ("reload", "told"),
+        [
+            (Reloaded(NOW_MS / 1_000, success=True, told=""), "in force"),
+            (Reloaded(NOW_MS / 1_000, success=True, told="ledger"), "after a restart only: ledger"),
+            (Reloaded(NOW_MS / 1_000, success=False, told="plans: <i>"), "the old configuration stays plans: <i>"),
+        ],
+    )
+    async def test_the_last_reload_is_told(self, operator: Bench, reload: Reloaded, told: str):
+        assert "Last reload none since the start" in (await operator.page("/system")).words
+        operator.reloads.append(reload)
+        page = await operator.page("/system")
+        assert told in page.words
+        assert "<i>" not in page.text
+        asked = (await operator.api("GET", "/system")).document["last_reload"]
+        assert (asked["success"], asked["told"]) == (reload.success, reload.told)
 
     async def test_nobody_else_does(self, person: Bench):
         assert (await person.page("/system")).status == 403
