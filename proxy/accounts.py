@@ -48,6 +48,10 @@ class ApiKey:
     """Catalog ids this key may ask for; None means all."""
     last_used_ms: int | None = None
 
+    def good(self, now_ms: int) -> bool:
+        """Tell whether it has neither been revoked nor expired."""
+        return self.revoked_ms is None and (self.expires_ms is None or self.expires_ms > now_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

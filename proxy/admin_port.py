@@ -97,7 +97,12 @@ class AdminPort:
         token = admin_token(os.environ.get(VARIABLE), settings.data_dir, secrets.token_bytes)
         ledger = LedgerThreads(settings.ledger, settings.data_dir)
         desk = Desk(RedisKeys(store), RedisLimits(store), ledger, gateway.configuration, time.time, secrets.token_bytes)
-        surroundings = Surroundings(gateway.readiness, gateway.store_url, _url_of(gateway.api_address))
+        surroundings = Surroundings(
+            gateway.readiness,
+            gateway.store_url,
+            _url_of(gateway.api_address),
+            lambda: gateway.metrics.last_reload,
+        )
 
         def numbers() -> Iterator[Sample]:
             return (Sample(*one) for one in samples(gateway.metrics, gateway.metrics_files))

@@ -7,6 +7,7 @@ accounts does not load the server. Results go to standard output, messages to st
 import argparse
 import io
 import os
+import pwd
 import secrets
 import sys
 import time
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a letter is no reason to fail
-    return run(sys.argv[1:] if argv is None else argv, Outside(os.environ, _now_ms, secrets.token_bytes))
+    return run(sys.argv[1:] if argv is None else argv, Outside(os.environ, _now_ms, secrets.token_bytes, user=_user()))
 
 
 def run(argv: Sequence[str], outside: Outside) -> int:
@@ -123,6 +124,14 @@ def _place_of(error: Exception) -> str:
 
 def _say(line: str) -> None:
     print(redact(line), file=sys.stderr)
+
+
+def _user() -> str:
+    """Name who runs the command as the system knows them; the environment would say whatever it was told."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have a number alone
+        return str(os.getuid())
 
 
 def _now_ms() -> int:

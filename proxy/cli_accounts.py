@@ -14,11 +14,15 @@ from typing import Final, TypeVar
 
 from proxy.admin import documents
 from proxy.admin.accounts import Accounts, AccountState, Changes
+from proxy.admin.audit import AuditLog
 from proxy.admin.documents import Document, as_text
 from proxy.admin.keys import Keys, RotatedKey
+from proxy.admin.operations import Administration
 from proxy.admin.overrides import overrides_of
+from proxy.admin.people import Person
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.admin.wording import key_state
+from proxy.cli_audit import CommandAudit
 from proxy.cli_outside import Outside
 from proxy.cli_parser import LIMITS
 from proxy.cli_tables import account_text, accounts_table, keys_table
@@ -52,6 +56,7 @@ class Desk:
 
     accounts: Accounts
     keys: Keys
+    log: AuditLog
     now_ms: int
     random: Callable[[int], bytes]
 
@@ -59,27 +64,27 @@ class Desk:
 def perform(args: argparse.Namespace, config: Path, outside: Outside) -> int:
     """Do one operation and print its result; raises what the operation, the configuration or the store raises."""
     configuration = load(config, outside.environ)
+    log = CommandAudit(configuration.settings, outside.clock(), outside.random)
 
     async def work(records: KeyStore, limits: LimitStore) -> Answer:
-        desk = _desk(configuration, records, limits, outside)
-        return await _COMMANDS[args.command, args.operation](desk, args)
+        desk = _desk(configuration, records, limits, log, outside)
+        who = Person(f"cli ({outside.user})")
+        return await _COMMANDS[args.command, args.operation](Administration(desk, who), args)
 
     answer = (outside.with_stores or _with_configured_stores)(configuration.settings, work)
-    if args.json:
-        print(as_text(answer.document))
-        return _DONE
-    print(answer.text)
-    for note in answer.notes:
+    print(as_text(answer.document) if args.json else answer.text)
+    for note in (*(() if args.json else answer.notes), *log.warnings):
         print(note, file=sys.stderr)
     return _DONE
 
 
-def _desk(configuration: Configuration, records: KeyStore, limits: LimitStore, outside: Outside) -> Desk:
+def _desk(configuration: Configuration, records: KeyStore, limits: LimitStore, log: AuditLog, outside: Outside) -> Desk:
     settings = configuration.settings
     plans = settings.limits_by_plan()
     return Desk(
         Accounts(records, limits, plans, settings.default_plan),
         Keys(records, configuration.catalog),
+        log,
         outside.clock(),
         outside.random,
     )
@@ -99,36 +104,36 @@ async def _connected(url: str, work: Work[_ResultT]) -> _ResultT:
 # accounts
 
 
-async def _create_account(desk: Desk, args: argparse.Namespace) -> Answer:
-    state = await desk.accounts.create(args.subject, args.plan, now_ms=desk.now_ms)
+async def _create_account(doing: Administration, args: argparse.Namespace) -> Answer:
+    state = await doing.create_account(args.subject, args.plan)
     return _account(state, f"Now make a key for it: aion-proxy keys create {state.account.name}")
 
 
-async def _list_accounts(desk: Desk, _: argparse.Namespace) -> Answer:
-    states = await desk.accounts.all()
+async def _list_accounts(doing: Administration, _: argparse.Namespace) -> Answer:
+    states = await doing.accounts()
     return Answer(documents.accounts_document(states), accounts_table(states))
 
 
-async def _show_account(desk: Desk, args: argparse.Namespace) -> Answer:
-    return _account(await desk.accounts.show(args.subject))
+async def _show_account(doing: Administration, args: argparse.Namespace) -> Answer:
+    return _account(await doing.account(args.subject))
 
 
-async def _set_account(desk: Desk, args: argparse.Namespace) -> Answer:
+async def _set_account(doing: Administration, args: argparse.Namespace) -> Answer:
     overrides = _overrides(args)
     if not overrides and args.plan is None and not args.default_plan:
         raise OperationRefused(
             Reason.MALFORMED,
             f"nothing to change: say what, such as `aion-proxy accounts set {args.subject} --requests-per-minute 60`",
         )
-    return _account(await desk.accounts.change(args.subject, Changes(args.plan, args.default_plan, overrides)))
+    return _account(await doing.change_account(args.subject, Changes(args.plan, args.default_plan, overrides)))
 
 
-async def _disable_account(desk: Desk, args: argparse.Namespace) -> Answer:
-    return _account(await desk.accounts.disable(args.subject))
+async def _disable_account(doing: Administration, args: argparse.Namespace) -> Answer:
+    return _account(await doing.switch_account(args.subject, disabled=True))
 
 
-async def _enable_account(desk: Desk, args: argparse.Namespace) -> Answer:
-    return _account(await desk.accounts.enable(args.subject))
+async def _enable_account(doing: Administration, args: argparse.Namespace) -> Answer:
+    return _account(await doing.switch_account(args.subject, disabled=False))
 
 
 def _account(state: AccountState, *notes: str) -> Answer:
@@ -143,39 +148,34 @@ def _overrides(args: argparse.Namespace) -> Mapping[str, int | str | None]:
 # keys
 
 
-async def _create_key(desk: Desk, args: argparse.Namespace) -> Answer:
-    minted = await desk.keys.create(
-        args.subject,
-        name=args.name,
-        lifetime_ms=args.expires,
-        models=args.models,
-        now_ms=desk.now_ms,
-        random=desk.random,
-    )
+async def _create_key(doing: Administration, args: argparse.Namespace) -> Answer:
+    minted = await doing.create_key(args.subject, name=args.name, lifetime_ms=args.expires, models=args.models)
     record = minted.record
     return Answer(
         documents.minted_key_document(minted),
         minted.key,
-        (f"This is {record.key_id}, {key_state(record, desk.now_ms)}. Keep the key: it is shown this once.",),
+        (f"This is {record.key_id}, {key_state(record, doing.desk.now_ms)}. Keep the key: it is shown this once.",),
     )
 
 
-async def _list_keys(desk: Desk, args: argparse.Namespace) -> Answer:
-    keys = await desk.keys.of(args.subject)
-    return Answer(documents.keys_document(keys), keys_table(args.subject, keys, desk.now_ms))
+async def _list_keys(doing: Administration, args: argparse.Namespace) -> Answer:
+    keys = await doing.keys(args.subject)
+    return Answer(documents.keys_document(keys), keys_table(args.subject, keys, doing.desk.now_ms))
 
 
-async def _revoke_key(desk: Desk, args: argparse.Namespace) -> Answer:
-    key = await desk.keys.revoke(args.subject, now_ms=desk.now_ms)
+async def _revoke_key(doing: Administration, args: argparse.Namespace) -> Answer:
+    key = await doing.revoke_key(args.subject)
     return Answer(
         documents.key_document(key),
-        f"{key.key_id} ({key.hint}) of account {key.account}: {key_state(key, desk.now_ms)}.",
+        f"{key.key_id} ({key.hint}) of account {key.account}: {key_state(key, doing.desk.now_ms)}.",
     )
 
 
-async def _rotate_key(desk: Desk, args: argparse.Namespace) -> Answer:
-    rotated = await desk.keys.rotate(args.subject, grace_ms=args.grace, now_ms=desk.now_ms, random=desk.random)
-    return Answer(documents.rotated_key_document(rotated), rotated.minted.key, _rotation_notes(rotated, desk.now_ms))
+async def _rotate_key(doing: Administration, args: argparse.Namespace) -> Answer:
+    rotated = await doing.rotate_key(args.subject, args.grace)
+    return Answer(
+        documents.rotated_key_document(rotated), rotated.minted.key, _rotation_notes(rotated, doing.desk.now_ms)
+    )
 
 
 def _rotation_notes(rotated: RotatedKey, now_ms: int) -> tuple[str, str]:
@@ -186,7 +186,7 @@ def _rotation_notes(rotated: RotatedKey, now_ms: int) -> tuple[str, str]:
     )
 
 
-Command = Callable[[Desk, argparse.Namespace], Awaitable[Answer]]
+Command = Callable[[Administration, argparse.Namespace], Awaitable[Answer]]
 
 _COMMANDS: Final[Mapping[tuple[str, str], Command]] = {
     ("accounts", "create"): _create_account,

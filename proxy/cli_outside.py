@@ -35,3 +35,5 @@ class Outside:
     """That many bytes fit for secrets."""
     with_stores: WithStores | None = None
     """Another way to the stores than the configuration's."""
+    user: str = "unknown"
+    """The name of the system's user, for the audit log."""

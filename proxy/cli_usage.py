@@ -22,7 +22,8 @@ from proxy.configuration import load
 from proxy.ledger.database import Ledger, LedgerUnavailable, describe
 from proxy.ledger.export import Format, write
 from proxy.ledger.migrations import NewerLedger
-from proxy.ledger.queries import By, Group, Selection, Sums, rows, sums
+from proxy.ledger.queries import By, Group, Selection, Sums, sums
+from proxy.ledger.requests import Filter, rows
 from proxy.pricing import format_usd
 from proxy.settings import Settings
 
@@ -65,8 +66,9 @@ def _export(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
     how = Format(args.format)
     if args.output is None and how is Format.PARQUET and sys.stdout.isatty():
         raise OperationRefused(Reason.MALFORMED, "Parquet is not for a terminal: name a file with --output")
+    chosen = _selection(args, now_ms)
     with ledger.reading() as connection:
-        found = _counted(rows(connection, _selection(args, now_ms)))
+        found = _counted(rows(connection, Filter(chosen.account, since=chosen.since, until=chosen.until)))
         if args.output is None:
             write(found, how, sys.stdout.buffer)
         else:

@@ -6,6 +6,7 @@ dashboard and its API belong on this port too.
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
@@ -22,11 +23,22 @@ Readiness = Callable[[], tuple[bool, list[str]]]
 """Whether requests would be served now, and what is wrong; something may be wrong although they are."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """The last time that the configuration was read again: when, in Unix seconds, and what came of it."""
+
+    at: float
+    success: bool
+    told: str
+    """What is wrong with the files, or what of them holds after a restart."""
+
+
 class OwnMetrics:
     """The metrics that only the supervisor knows."""
 
     def __init__(self, version: str) -> None:
         """Create the families."""
+        self.last_reload: Reloaded | None = None
         self.registry = CollectorRegistry()
         build = Gauge("aion_build_info", "The version that runs.", ("version",), registry=self.registry)
         build.labels(version).set(1)
@@ -39,9 +51,10 @@ class OwnMetrics:
         self.budgets = BudgetMetrics(self.registry)
         self.machine = MachineMetrics(self.registry)
 
-    def reloaded(self, *, success: bool) -> None:
+    def reloaded(self, *, success: bool, at: float, told: str = "") -> None:
         """Show whether the configuration on disk is the one in force."""
         self._reload.set(success)
+        self.last_reload = Reloaded(at, success, told)
 
     def worker_restarted(self) -> None:
         """Count a worker that died."""

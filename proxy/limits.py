@@ -239,6 +239,9 @@ class KeyStore(Protocol):
     async def create_key(self, key: ApiKey, digest: str) -> None:
         """Store a new key under its digest."""
 
+    async def lend_key(self, key: ApiKey, digest: str) -> None:
+        """Let another digest stand for a key until `key.expires_ms`; it is listed nowhere, and gone afterwards."""
+
     async def keys(self, account: str) -> list[ApiKey]:
         """Return every key of the account, oldest first."""
 

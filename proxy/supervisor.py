@@ -335,11 +335,9 @@ class Supervisor:
         try:
             configuration = load(self._config, os.environ)
         except ConfigurationError as error:
-            self._own.reloaded(success=False)
-            self._logger.error(
-                "configuration not reloaded: the old one stays in force",
-                mistakes=[str(mistake) for mistake in error.mistakes],
-            )
+            mistakes = [str(mistake) for mistake in error.mistakes]
+            self._own.reloaded(success=False, at=time.time(), told="; ".join(mistakes))
+            self._logger.error("configuration not reloaded: the old one stays in force", mistakes=mistakes)
             return
         old, new = self.configuration.settings, configuration.settings
         later = [name for name in _NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
@@ -350,7 +348,7 @@ class Supervisor:
         self._put_in_force(configuration)
         for worker in self._workers.values():
             worker.tell(Reload(self._files, self._builtin_urls()))
-        self._own.reloaded(success=True)
+        self._own.reloaded(success=True, at=time.time(), told=", ".join(later))
         self._logger.info("configuration reloaded", **({"takes_effect_after_a_restart": later} if later else {}))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

@@ -17,6 +17,7 @@ class MemoryKeys:
     def __init__(self) -> None:
         self.by_name: dict[str, Account] = {}
         self.by_digest: dict[str, ApiKey] = {}
+        self.lent: dict[str, ApiKey] = {}
         self.fail_on: set[str] = set()
 
     async def identify(self, account: str, digest: str) -> Identity | None:
@@ -47,6 +48,10 @@ class MemoryKeys:
     async def create_key(self, key: ApiKey, digest: str) -> None:
         self._ask("create_key")
         self.by_digest[digest] = key
+
+    async def lend_key(self, key: ApiKey, digest: str) -> None:
+        self._ask("lend_key")
+        self.lent[digest] = key
 
     async def keys(self, account: str) -> list[ApiKey]:
         self._ask("keys")

@@ -403,9 +403,9 @@ def acme(aion):
 
 def test_keys_create_as_json(aion, acme):
     assert aion("keys create acme --name ci --expires 90d --models echo --json").document == {
-        "key_id": mint_key_id(b"\x02" * 16),
+        "key_id": mint_key_id(b"\x04" * 16),
         "account": "acme",
-        "key": mint_key("acme", b"\x01" * 32),
+        "key": mint_key("acme", b"\x03" * 32),
         "name": "ci",
         "expires": "2026-05-01T08:00:00.007Z",
         "models": ["demo/echo"],
@@ -421,8 +421,8 @@ def test_keys_create_prints_the_key_alone_on_standard_output(aion, acme):
     result = aion("keys create acme")
     assert result == (
         0,
-        mint_key("acme", b"\x01" * 32) + "\n",
-        f"This is {mint_key_id(bytes([2]) * 16)}, good. Keep the key: it is shown this once.\n",
+        mint_key("acme", b"\x03" * 32) + "\n",
+        f"This is {mint_key_id(bytes([4]) * 16)}, good. Keep the key: it is shown this once.\n",
     )
 
 

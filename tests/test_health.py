@@ -90,9 +90,9 @@ class TestOwnMetrics:
 
     def test_a_reload_that_failed_shows_until_one_succeeds(self):
         own = OwnMetrics("1")
-        own.reloaded(success=False)
+        own.reloaded(success=False, at=1.0)
         assert self.value(own, "aion_config_reload_success") == 0
-        own.reloaded(success=True)
+        own.reloaded(success=True, at=2.0)
         assert self.value(own, "aion_config_reload_success") == 1
 
     def test_workers_that_died_are_counted(self):

@@ -5,7 +5,7 @@ stored as a digest. Time and randomness come in as arguments.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from proxy.accounts import ALPHABET, ApiKey, account_of_key, digest_of_key, hint_of_key, mint_key
@@ -22,6 +22,8 @@ _KEY_BYTES: Final = 32
 _ID_BYTES: Final = 16
 _ID_DIGITS: Final = 16
 _NAME_LONGEST: Final = 100
+_LENT_MS: Final = 60_000
+"""Enough for a request to be let in; whatever it then does ends by itself."""
 _LONGEST_MS: Final = 100 * 366 * 86_400_000
 """A century: no key is meant to live longer, and every date within it can be written."""
 
@@ -105,13 +107,8 @@ class Keys:
                 Reason.MALFORMED, "a grace is at most 100 years: give one such as 24h, or 0s for none"
             )
         old = await self.find(key_id)
-        if old.revoked_ms is not None or (old.expires_ms is not None and old.expires_ms <= now_ms):
-            ended = "revoked" if old.revoked_ms is not None else "expired"
-            raise OperationRefused(
-                Reason.CONFLICT,
-                f"{key_id} has {'been ' if ended == 'revoked' else ''}{ended}, so there is nothing to rotate: "
-                f"make a new key with `aion-proxy keys create {old.account}`",
-            )
+        if not old.good(now_ms):
+            raise _ended(old, "there is nothing to rotate")
         expires_ms = None if old.expires_ms is None else now_ms + old.expires_ms - old.created_ms
         minted = await self._mint(old.account, old.name, expires_ms, old.models, now_ms, random)
         try:
@@ -124,6 +121,15 @@ class Keys:
                 "and rotate again",
             ) from unavailable
         return RotatedKey(minted, replaced)
+
+    async def lend(self, key: ApiKey, *, now_ms: int, random: Random) -> str:
+        """Return a key that stands for this one for a minute and is in no list; refuses one that is not good."""
+        if not key.good(now_ms):
+            raise _ended(key, "it cannot be used")
+        end_ms = now_ms + _LENT_MS if key.expires_ms is None else min(key.expires_ms, now_ms + _LENT_MS)
+        lent = mint_key(key.account, random(_KEY_BYTES))
+        await self.records.lend_key(replace(key, expires_ms=end_ms), digest_of_key(lent))
+        return lent
 
     async def _retire(self, old: ApiKey, grace_ms: int, now_ms: int) -> ApiKey:
         if grace_ms == 0:
@@ -189,6 +195,14 @@ def mint_key_id(random: bytes) -> str:
         number, digit = divmod(number, len(ALPHABET))
         digits.append(ALPHABET[digit])
     return "key_" + "".join(digits)
+
+
+def _ended(key: ApiKey, therefore: str) -> OperationRefused:
+    ended = "expired" if key.revoked_ms is None else "been revoked"
+    return OperationRefused(
+        Reason.CONFLICT,
+        f"{key.key_id} has {ended}, so {therefore}: make a new key with `aion-proxy keys create {key.account}`",
+    )
 
 
 def no_such_key(key_id: str) -> OperationRefused:

@@ -6,6 +6,7 @@ Nothing of HTTP here but names; who asks and what was asked come in ready, refus
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -25,6 +26,10 @@ from proxy.dashboard import api_asks as asks
 from proxy.dashboard.configured import configured
 from proxy.dashboard.looking import Looking, columns, place_after, read_filter, read_place
 from proxy.dashboard.operations import Operations
+from proxy.dashboard.overview import overview, overview_document
+from proxy.dashboard.state import figures, near_limits, routes
+from proxy.dashboard.watching import Watching
+from proxy.health import Reloaded
 from proxy.ledger.database import Ledger
 from proxy.ledger.queries import Selection
 from proxy.ledger.verify import checks, count
@@ -42,6 +47,7 @@ class Surroundings:
     store_url: str
     api_url: str
     """Where clients send their requests, up to its version."""
+    last_reload: Callable[[], Reloaded | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Ask:
     path: Mapping[str, str]
     query: Any
     body: Any
+    watching: Watching
 
     @property
     def looking(self) -> Looking:
@@ -123,6 +130,10 @@ async def _create_key(ask: Ask) -> Document:
     return documents.minted_key_document(minted)
 
 
+async def _show_key(ask: Ask) -> Document:
+    return documents.key_document(await ask.operations.key(ask.path["key_id"]))
+
+
 async def _revoke_key(ask: Ask) -> Document:
     return documents.key_document(await ask.operations.revoke_key(ask.path["key_id"]))
 
@@ -144,6 +155,10 @@ async def _create_token(ask: Ask) -> Document:
 
 async def _revoke_token(ask: Ask) -> Document:
     return token_document(await ask.operations.revoke_token(ask.path["token_id"]))
+
+
+async def _overview(ask: Ask) -> Document:
+    return overview_document(await overview(ask.looking, ask.query.window))
 
 
 async def _usage(ask: Ask) -> Document:
@@ -175,13 +190,35 @@ async def _verify(ask: Ask) -> Document:
 
 
 async def _audit(ask: Ask) -> Document:
-    entries = await ask.operations.audit(ask.query.account, ask.query.count)
-    return {"entries": list(map(audit_document, entries))}
+    entries = await ask.operations.audit(ask.query.account, ask.query.count, ask.query.before)
+    following = entries[-1].at if len(entries) == ask.query.count else None
+    return {"entries": list(map(audit_document, entries)), "next": following}
 
 
 async def _models(ask: Ask) -> Document:
     listing: Document = msgspec.json.decode(models_body(ask.operations.desk.configuration().catalog))
     return {"models": listing["models"]}
+
+
+async def _routes(ask: Ask) -> Document:
+    ask.operations.person.must_be_operator("see where models run")
+    found = routes(ask.operations.desk.configuration().catalog, await ask.watching.samples())
+    return {"routes": msgspec.to_builtins(found)}
+
+
+async def _limits(ask: Ask) -> Document:
+    near = near_limits(await ask.operations.accounts())
+    refusals = await ask.watching.refusals() if ask.operations.person.is_operator else None
+    return {
+        "near": msgspec.to_builtins(near),
+        "refused": None if refusals is None else dict(refusals.since_start),
+        "refused_by_hour": None
+        if refusals is None
+        else [
+            {"hour": documents.rfc3339(hour * 1_000), "refused": dict(counts)}
+            for hour, counts in refusals.by_hour.items()
+        ],
+    }
 
 
 async def _plans(ask: Ask) -> Document:
@@ -194,7 +231,19 @@ async def _plans(ask: Ask) -> Document:
 async def _system(ask: Ask) -> Document:
     ask.operations.person.must_be_operator("see how the gateway is")
     ready, reasons = ask.surroundings.readiness()
-    return {"version": __version__, "ready": ready, "reasons": reasons}
+    reload = ask.surroundings.last_reload()
+    return {
+        "version": __version__,
+        "ready": ready,
+        "reasons": reasons,
+        "last_reload": reload
+        and {
+            "at": documents.rfc3339(int(reload.at * 1_000)),
+            "success": reload.success,
+            "told": reload.told,
+        },
+        "figures": {name: value for name, value in figures(await ask.watching.samples()).items() if isfinite(value)},
+    }
 
 
 async def _configuration(ask: Ask) -> Document:
@@ -227,6 +276,7 @@ ROUTES: Final = (
     Route("POST", f"{_ACCOUNT}/enable", "Let an account in again", _enable_account, answers.AccountAnswer),
     Route("GET", f"{_ACCOUNT}/keys", "List the keys of an account", _list_keys, answers.KeysAnswer),
     Route("POST", f"{_ACCOUNT}/keys", "Make a key", _create_key, answers.NewKeyAnswer, asks.NewKey, status=201),
+    Route("GET", "/keys/{key_id}", "Show a key by its id", _show_key, answers.KeyAnswer),
     Route("POST", "/keys/{key_id}/revoke", "Revoke a key for good", _revoke_key, answers.KeyAnswer),
     Route(
         "POST", "/keys/{key_id}/rotate", "Replace a key", _rotate_key, answers.RotatedAnswer, asks.Rotation, status=201
@@ -238,12 +288,18 @@ ROUTES: Final = (
         status=201,
     ),
     Route("POST", "/tokens/{token_id}/revoke", "Revoke a dashboard token", _revoke_token, answers.TokenAnswer),
+    Route(
+        *("GET", "/overview", "Look at the last hour, day or month", _overview, answers.OverviewAnswer),
+        query=asks.OverviewQuery,
+    ),
     Route("GET", "/usage", "Sum up what was used", _usage, answers.UsageAnswer, query=asks.UsageQuery),
     Route("GET", "/requests", "List requests", _requests, answers.RequestsAnswer, query=asks.RequestsQuery),
     Route("GET", "/requests/{request_id}", "Show a request", _request, answers.RequestAnswer),
     Route("POST", "/ledger/verify", "Compare rows, prices, sums and counters", _verify, answers.VerifyAnswer),
     Route("GET", "/audit", "List who changed what", _audit, answers.AuditLogAnswer, query=asks.AuditQuery),
     Route("GET", "/models", "List the models", _models, answers.ModelsAnswer),
+    Route("GET", "/routes", "List where the models run, and whether it answers", _routes, answers.RoutesAnswer),
+    Route("GET", "/limits", "Say who is near a limit, and what was refused", _limits, answers.LimitsAnswer),
     Route("GET", "/plans", "List the plans", _plans, answers.PlansAnswer),
     Route("GET", "/system", "Say how the gateway is", _system, answers.SystemAnswer),
     Route("GET", "/configuration", "Show the configuration in force", _configuration, answers.ConfigurationAnswer),

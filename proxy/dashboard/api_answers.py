@@ -2,9 +2,9 @@
 `proxy/admin/`, and a test holds the two together.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 
 class LimitState(Struct):
@@ -133,6 +133,33 @@ class UsageAnswer(Struct):
     total: SumsAnswer
 
 
+class QualityAnswer(SumsAnswer, kw_only=True):
+    """The same with how the latest requests went, of which `looked_at` were among the latest of all."""
+
+    looked_at: int
+    failed: int
+    ttft_ms: int | None
+
+
+class PointAnswer(Struct):
+    """A minute, an hour or a day by its beginning."""
+
+    at: str
+    requests: int
+    cost_usd: str
+
+
+class OverviewAnswer(Struct):
+    """The last hour, day or month; `of_latest`: so many requests at most are looked at to say how they went."""
+
+    window: Literal["hour", "day", "month"]
+    total: QualityAnswer
+    of_latest: int
+    by_model: list[QualityAnswer]
+    by_account: list[QualityAnswer]
+    points: list[PointAnswer]
+
+
 class RequestAnswer(Struct):
     """One row of the ledger."""
 
@@ -187,12 +214,61 @@ class AuditLogAnswer(Struct):
     """The latest changes first."""
 
     entries: list[AuditAnswer]
+    next: int | None
 
 
 class ModelsAnswer(Struct):
     """The catalog."""
 
     models: list[dict[str, Any]]
+
+
+class RouteAnswer(Struct):
+    """Where a model runs; `up` null: that provider was not asked yet."""
+
+    model: str
+    provider: str
+    upstream_model: str
+    weight: int
+    up: bool | None
+    passed_over: bool
+
+
+class RoutesAnswer(Struct):
+    """Every route of the catalog."""
+
+    routes: list[RouteAnswer]
+
+
+class NearAnswer(Struct):
+    """A limit of which 0.8 or more are used or held."""
+
+    account: str
+    limit: str
+    share: float
+
+
+class RefusedAnswer(Struct):
+    """How often requests were refused in an hour, by reason."""
+
+    hour: str
+    refused: dict[str, int]
+
+
+class LimitsAnswer(Struct):
+    """Who is near a limit, and, for operators, how often requests were refused since the start, by reason."""
+
+    near: list[NearAnswer]
+    refused: dict[str, int] | None
+    refused_by_hour: list[RefusedAnswer] | None
+
+
+class ReloadAnswer(Struct):
+    """The last time that the configuration was read again."""
+
+    at: str
+    success: bool
+    told: str
 
 
 class PlansAnswer(Struct):
@@ -224,6 +300,8 @@ class SystemAnswer(Struct):
     version: str
     ready: bool
     reasons: list[str]
+    last_reload: ReloadAnswer | None
+    figures: Annotated[dict[str, float], Meta(description="metrics of these names, added up over all workers")]
 
 
 class ConfigurationAnswer(Struct):

@@ -1,6 +1,6 @@
 """What a caller of the admin API may say: bodies and queries as types, which check them and describe them alike."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -55,6 +55,13 @@ class Rotation(Struct, forbid_unknown_fields=True):
     grace: _Duration = "24h"
 
 
+class TrialRequest(Struct, forbid_unknown_fields=True):
+    """A request that is sent to this gateway as one of a key."""
+
+    request: Annotated[dict[str, Any], Meta(description="its body, as the endpoint understands it")]
+    endpoint: Literal["chat", "responses"] = "chat"
+
+
 class NewToken(Struct, forbid_unknown_fields=True):
     """A dashboard token to be made."""
 
@@ -93,6 +100,9 @@ class ExportQuery(Struct, forbid_unknown_fields=True):
 
     format: Format
     account: _Account | None = None
+    key_id: _Word | None = None
+    model: _Word | None = None
+    ending: _Word | None = None
     since: _When | None = None
     until: _When | None = None
 
@@ -101,4 +111,11 @@ class AuditQuery(Struct, forbid_unknown_fields=True):
     """Which entries, the latest first."""
 
     account: _Account | None = None
+    before: Annotated[int, Meta(ge=0, le=10**17, description="the `next` of the page before")] | None = None
     count: Annotated[int, Meta(ge=1, le=500)] = 50
+
+
+class OverviewQuery(Struct, forbid_unknown_fields=True):
+    """How long ago it begins."""
+
+    window: Literal["hour", "day", "month"] = "day"

@@ -12,15 +12,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from proxy.admin.refused import OperationRefused, Reason
-from proxy.dashboard.api import ROUTES, Ask, Route, Surroundings, selection
-from proxy.dashboard.api_asks import ExportQuery
+from proxy.dashboard.api import ROUTES, Ask, Route, Surroundings
+from proxy.dashboard.api_asks import ExportQuery, NoQuery, TrialRequest
 from proxy.dashboard.gate import Denied, Gate
-from proxy.dashboard.openapi import EXPORT, MEDIA_TYPES, PREFIX, document
+from proxy.dashboard.looking import Looking, read_filter
+from proxy.dashboard.openapi import EXPORT, MEDIA_TYPES, PREFIX, TRY, document
 from proxy.dashboard.operations import Operations
+from proxy.dashboard.trial import PATHS, trial
+from proxy.dashboard.watching import Watching
 from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
 from proxy.ledger.export import write
-from proxy.ledger.queries import Selection, rows
+from proxy.ledger.requests import Filter, rows
 
 STATUS: Final = {
     Reason.MALFORMED: 400,
@@ -41,7 +44,7 @@ _PIECE: Final = 1 << 16
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
-def api_routes(gate: Gate, surroundings: Surroundings) -> Iterable[web.RouteDef]:
+def api_routes(gate: Gate, surroundings: Surroundings, watching: Watching) -> Iterable[web.RouteDef]:
     """Return the API's routes."""
     told = orjson.dumps(document(ROUTES))
 
@@ -49,32 +52,60 @@ def api_routes(gate: Gate, surroundings: Surroundings) -> Iterable[web.RouteDef]
         return web.Response(body=told, content_type="application/json")
 
     yield web.get(f"{PREFIX}/openapi.json", openapi)
-    yield web.get(PREFIX + EXPORT, _guarded(_export(gate, surroundings)))
+    yield web.get(PREFIX + EXPORT, _guarded(_export(gate)))
+    yield web.post(PREFIX + TRY, _guarded(_try(gate, surroundings)))
     for route in ROUTES:
-        yield web.route(route.method, PREFIX + route.path, _guarded(_handler(route, gate, surroundings)))
+        yield web.route(route.method, PREFIX + route.path, _guarded(_handler(route, gate, surroundings, watching)))
 
 
-def _handler(route: Route, gate: Gate, surroundings: Surroundings) -> Handler:
+def _handler(route: Route, gate: Gate, surroundings: Surroundings, watching: Watching) -> Handler:
     async def handle(request: web.Request) -> web.Response:
         person = await gate.bearer(request)
         body = None if route.body is None else msgspec.json.decode(await request.read() or b"{}", type=route.body)
-        ask = Ask(Operations(gate.desk, person), surroundings, request.match_info, _query(request, route.query), body)
+        who, query = Operations(gate.desk, person), _query(request, route.query)
+        ask = Ask(who, surroundings, request.match_info, query, body, watching)
         answer = orjson.dumps(await route.work(ask))
         return web.Response(body=answer, status=route.status, content_type="application/json", headers=_NO_STORE)
 
     return handle
 
 
-def _export(gate: Gate, surroundings: Surroundings) -> Handler:
+def _export(gate: Gate) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         person = await gate.bearer(request)
-        ask = Ask(Operations(gate.desk, person), surroundings, {}, _query(request, ExportQuery), None)
-        return await send_export(request, gate, selection(ask), ask.query)
+        query, looking = _query(request, ExportQuery), Looking(Operations(gate.desk, person))
+        return await send_export(
+            request, gate, looking.mine(read_filter(looking, msgspec.structs.asdict(query))), query
+        )
 
     return handle
 
 
-async def send_export(request: web.Request, gate: Gate, chosen: Selection, query: ExportQuery) -> web.StreamResponse:
+def _try(gate: Gate, surroundings: Surroundings) -> Handler:
+    """Send a request as one of a key, and hand on what comes as it comes."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        operations = Operations(gate.desk, await gate.bearer(request))
+        _query(request, NoQuery)
+        wanted = msgspec.json.decode(await request.read() or b"{}", type=TrialRequest)
+        key = await operations.borrow_key(request.match_info["key_id"])
+        async with trial(surroundings.api_url + PATHS[wanted.endpoint], key, orjson.dumps(wanted.request)) as begun:
+            headers = {**_NO_STORE, "x-request-id": begun.request_id, "Content-Type": begun.content_type}
+            response = web.StreamResponse(status=begun.status, headers=headers)
+            await response.prepare(request)
+            try:
+                async for piece in begun.pieces:
+                    await response.write(piece)
+                await response.write_eof()
+            except OperationRefused:  # it has begun, so there is no other way to say that it is not whole
+                if request.transport is not None:
+                    request.transport.abort()
+            return response
+
+    return handle
+
+
+async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: ExportQuery) -> web.StreamResponse:
     """Write the rows into a file that has no name, then send it: a client that reads slowly holds no database."""
 
     def to_file(ledger: Ledger) -> tempfile.SpooledTemporaryFile[bytes]:

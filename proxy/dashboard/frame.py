@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from markupsafe import Markup
 
+from proxy.admin.documents import rfc3339
 from proxy.admin.people import Person
 from proxy.admin.refused import OperationRefused
 from proxy.admin.wording import date, good_until, key_state
@@ -51,6 +52,7 @@ _FILTERS: Final[Mapping[str, Callable[..., str]]] = {
     "usd": format_usd,
     "date": date,
     "moment": lambda ms: date(ms, seconds=True).removesuffix(" UTC"),
+    "moment_ms": lambda ms: str(rfc3339(ms)).replace("T", " ").removesuffix("Z"),
     "key_state": key_state,
     "token_state": lambda token, now_ms: good_until(token.revoked_at, token.expires_at, now_ms),
 }
@@ -121,8 +123,10 @@ class Visit:
         """Name a moment in Unix seconds to the minute."""
         return date(at * 1_000).removesuffix(" UTC")
 
-    def show(self, template: str, here: str, *, status: int = 200, **context: object) -> web.Response:
-        """Return a page."""
+    def show(
+        self, template: str, here: str, *, refused: OperationRefused | None = None, **context: object
+    ) -> web.Response:
+        """Return a page; one that says why something was refused, if it was."""
         word = Markup('<input type="hidden" name="{}" value="{}">').format(
             FORM_WORD, self.frame.gate.sessions.form_word(self.session)
         )
@@ -134,7 +138,9 @@ class Visit:
             "now_ms": self.frame.gate.desk.now_ms,
             "typed": self.form,
             "done": _DONE.get(self.query["done"], ""),
+            "wrong": "" if refused is None else refused.message,
         }
+        status = 200 if refused is None else STATUS[refused.reason]
         return self.frame.render(self.request, template, {**common, **context}, status)
 
 

@@ -1,26 +1,27 @@
 """Tells open pages that something has moved, over server-sent events; they then ask anew for what they show.
 
-One question a second to the ledger for all pages together, and none while no page is open. No figure travels here:
-what somebody may see is decided where pages are made.
+A few questions a second for all pages together, and none while no page is open. No figure travels here: what somebody
+may see is decided where pages are made.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import count
 from typing import Final
 
 from aiohttp import web
-from sqlalchemy import Connection
 
-from proxy.admin.refused import OperationRefused
 from proxy.dashboard.frame import HEADERS, Frame, Visit
-from proxy.dashboard.ledger_threads import LedgerThreads
-from proxy.ledger.requests import counts
+from proxy.dashboard.marks import Mark, Marks
 
 EVERY: Final = 1.0
 """Seconds between two questions."""
+_COMES_BACK: Final = 70
+_SOMETIMES: Final = 5
+"""So many questions after a move, what was used of a limit per minute has come back: until then, every few questions
+count as a move."""
 _STILL_THERE: Final = 15.0
 _MOST_PAGES: Final = 500
 _MOVED: Final = b"event: moved\ndata: \n\n"
@@ -36,9 +37,9 @@ class _Listener:
 class Live:
     """The pages that are open now, and the task that watches the ledger for them."""
 
-    def __init__(self, ledger: LedgerThreads) -> None:
+    def __init__(self, marks: Marks) -> None:
         """Watch nothing yet."""
-        self._ledger = ledger
+        self._marks = marks
         self._listeners: set[_Listener] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -89,23 +90,20 @@ class Live:
         return True
 
     async def _watch(self) -> None:
-        seen: dict[str | None, int] = {}
-        while True:
+        seen: dict[str | None, Mark] = {}
+        moved_ago = _COMES_BACK
+        for tick in count():
             await asyncio.sleep(EVERY)
             wanted = {listener.account for listener in self._listeners}
-            if not wanted:
-                continue
-            with contextlib.suppress(OperationRefused):  # the ledger is away: nothing moves in it
-                found = await self._ledger.read(partial(_counts, wanted))
-                for listener in self._listeners:
-                    count = found.get(listener.account)
-                    if count is not None and listener.account in seen and seen[listener.account] != count:
-                        listener.moved.set()
-                seen = found
-
-
-def _counts(accounts: Iterable[str | None], connection: Connection) -> dict[str | None, int]:
-    return {account: counts(connection, account) for account in accounts}
+            found = {account: await self._marks.of(account, tick) for account in wanted}
+            moved = {account for account in wanted if account in seen and seen[account] != found[account]}
+            moved_ago = 0 if moved else moved_ago + 1
+            if moved_ago <= _COMES_BACK and tick % _SOMETIMES == 0:
+                moved |= wanted
+            for listener in self._listeners:
+                if listener.account in moved:
+                    listener.moved.set()
+            seen = found
 
 
 def live_routes(frame: Frame, live: Live) -> list[web.RouteDef]:

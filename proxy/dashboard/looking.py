@@ -8,7 +8,7 @@ from proxy.admin.refused import OperationRefused, Reason
 from proxy.dashboard.operations import Operations
 from proxy.ledger import requests
 from proxy.ledger.queries import By, Group, Selection, Sums, sums
-from proxy.ledger.requests import Filter, Place, Quality
+from proxy.ledger.requests import Filter, Minute, Place, Qualities
 from proxy.moments import parse_when
 from proxy.usage_record import UsageRecord
 
@@ -29,13 +29,18 @@ class Looking:
 
     async def requests(self, chosen: Filter, count: int, before: Place | None = None) -> list[UsageRecord]:
         """Return single requests, the latest first."""
-        mine = replace(chosen, account=self.operations.person.scope(chosen.account))
+        mine = self.mine(chosen)
         if mine.account is None and mine.key_id is not None:
             key = await self.operations.desk.records.key(mine.key_id)
             mine = replace(mine, account=None if key is None else key.account)  # there is an index by account
         return await self.operations.desk.ledger.read(
             lambda connection: requests.newest(connection, mine, count, before)
         )
+
+    async def count(self) -> int:
+        """Return how many requests have a row."""
+        account = self.operations.person.account
+        return await self.operations.desk.ledger.read(lambda connection: requests.counts(connection, account))
 
     async def request(self, request_id: str) -> UsageRecord:
         """Return one request."""
@@ -50,10 +55,19 @@ class Looking:
             )
         return found
 
-    async def quality(self, chosen: Filter) -> Quality:
+    async def quality(self, chosen: Filter) -> Qualities:
         """Say how the latest requests went."""
-        mine = replace(chosen, account=self.operations.person.scope(chosen.account))
+        mine = self.mine(chosen)
         return await self.operations.desk.ledger.read(lambda connection: requests.quality(connection, mine, LATEST))
+
+    async def by_minute(self, since: int) -> dict[int, Minute]:
+        """Return what began in each minute since a moment, in Unix ms, which is not long ago."""
+        mine = self.mine(Filter(since=since))
+        return await self.operations.desk.ledger.read(lambda connection: requests.by_minute(connection, mine))
+
+    def mine(self, chosen: Filter) -> Filter:
+        """Return what of these requests this person may see."""
+        return replace(chosen, account=self.operations.person.scope(chosen.account))
 
     def moment(self, text: str | None, name: str) -> int | None:
         """Read a moment that somebody wrote, in Unix ms."""

@@ -10,11 +10,12 @@ from msgspec import Struct
 from proxy import __version__
 from proxy.dashboard.api import Route
 from proxy.dashboard.api_answers import ErrorAnswer
-from proxy.dashboard.api_asks import ExportQuery
+from proxy.dashboard.api_asks import ExportQuery, TrialRequest
 from proxy.ledger.export import Format
 
 PREFIX: Final = "/admin/api"
 EXPORT: Final = "/export"
+TRY: Final = "/keys/{key_id}/try"
 MEDIA_TYPES: Final = {
     Format.CSV: "text/csv",
     Format.JSONL: "application/jsonl",
@@ -38,6 +39,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     types: set[type[Struct]] = {
         ErrorAnswer,
         ExportQuery,
+        TrialRequest,
         *(route.answer for route in routes),
         *(route.query for route in routes),
     }
@@ -48,6 +50,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
     paths[EXPORT] = {"get": _export(schemas)}
+    paths[TRY] = {"post": _try()}
     queries = {one.__name__ for one in ordered if one.__name__.endswith("Query")}
     return {
         "openapi": "3.1.0",
@@ -87,6 +90,21 @@ def _export(schemas: dict[str, Any]) -> dict[str, Any]:
         "summary": "Write the rows of the ledger out as a file",
         "parameters": _in_query(ExportQuery, schemas),
         "responses": {"200": {"description": "The file.", "content": files}, **_refusals()},
+    }
+
+
+def _try() -> dict[str, Any]:
+    any_json = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {"type": "string"}}}
+    return {
+        "operationId": "try_key",
+        "summary": "Send a request to this gateway as one of a key, and answer as the endpoint does",
+        "parameters": _in_path(TRY),
+        "requestBody": {"required": True, **_json(TrialRequest)},
+        "responses": {
+            "200": {"description": "The answer, as it comes.", "content": any_json},
+            "default": {"description": "What the endpoint answers otherwise.", "content": any_json},
+            **_refusals(),
+        },
     }
 
 

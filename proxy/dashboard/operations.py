@@ -1,35 +1,27 @@
-"""Everything that can be seen and changed, by somebody: may they, write it down, do it, write down what came of it.
-
-The admin API and the pages call these and nothing below them, so that neither can do what the other cannot. A change
-that cannot be written into the audit log is not made.
+"""What the admin API and the pages add to the operations on accounts and keys: the people who sign in, and the audit
+log, both kept in the ledger's database.
 """
 
-import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final
 
-import orjson
-
-from proxy.accounts import ApiKey
-from proxy.admin.accounts import Accounts, AccountState, Changes
-from proxy.admin.keys import Keys, MintedKey, RotatedKey, no_such_key
-from proxy.admin.overrides import PLAN
+from proxy.admin.accounts import Accounts
+from proxy.admin.audit import AuditLog
+from proxy.admin.keys import Keys
+from proxy.admin.operations import Administration
 from proxy.admin.people import Person, digest_of_token, looks_like_token, mint_token, person_of_token
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.configuration import Configuration
+from proxy.dashboard.audit_log import LedgerAudit
 from proxy.dashboard.ledger_threads import LedgerThreads
-from proxy.errors import StoreUnavailable
 from proxy.ledger import people
 from proxy.ledger.people import AuditEntry, DashboardToken
 from proxy.limits import KeyStore, LimitStore
 
 _ID_BYTES: Final = 9
 _TOKEN_BYTES: Final = 32
-_BEGUN: Final = "begun"
-_DONE: Final = "done"
 _NAME_LONGEST: Final = 100
-_ResultT = TypeVar("_ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +36,11 @@ class Desk:
     clock: Callable[[], float]
     """Unix seconds."""
     random: Callable[[int], bytes]
+
+    @property
+    def log(self) -> AuditLog:
+        """The audit log."""
+        return LedgerAudit(self.ledger, self.clock, self.random)
 
     @property
     def now_ms(self) -> int:
@@ -80,105 +77,10 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
-class Operations:
+class Operations(Administration):
     """What one person may do; every method raises `OperationRefused` or `StoreUnavailable`."""
 
     desk: Desk
-    person: Person
-
-    # Accounts.
-
-    async def accounts(self) -> list[AccountState]:
-        """Return the accounts that this person may see, as they are now."""
-        if self.person.account is not None:
-            return [await self.desk.accounts.show(self.person.account)]
-        return await self.desk.accounts.all()
-
-    async def account(self, name: str) -> AccountState:
-        """Return one account as it is now."""
-        self.person.must_own(name)
-        return await self.desk.accounts.show(name)
-
-    async def create_account(self, name: str, plan: str | None) -> AccountState:
-        """Make an account."""
-        self.person.must_be_operator("make accounts")
-        desk = self.desk
-        return await self._audited(
-            "create account", name, name, {"plan": plan}, lambda: desk.accounts.create(name, plan, now_ms=desk.now_ms)
-        )
-
-    async def change_account(self, name: str, changes: Changes) -> AccountState:
-        """Change an account's plan and its own limits."""
-        self.person.must_be_operator("change an account")
-        if changes == Changes():
-            raise OperationRefused(Reason.MALFORMED, "nothing to change: name a plan or a limit")
-        own = {field: PLAN if value is None else value for field, value in changes.overrides.items()}
-        detail = {"plan": "the default" if changes.default_plan else changes.plan, **own}
-        return await self._audited(
-            "change account", name, name, detail, lambda: self.desk.accounts.change(name, changes)
-        )
-
-    async def switch_account(self, name: str, *, disabled: bool) -> AccountState:
-        """Refuse every request of an account, or let it in again."""
-        self.person.must_be_operator("disable and enable accounts")
-        accounts = self.desk.accounts
-        action, switch = ("disable account", accounts.disable) if disabled else ("enable account", accounts.enable)
-        return await self._audited(action, name, name, {}, lambda: switch(name))
-
-    # Keys.
-
-    async def keys(self, account: str) -> list[ApiKey]:
-        """Return the keys of an account."""
-        self.person.must_own(account)
-        return await self.desk.keys.of(account)
-
-    async def key(self, key_id: str) -> ApiKey:
-        """Return one key's record."""
-        found = await self.desk.keys.find(key_id)
-        if self.person.account not in (None, found.account):
-            raise no_such_key(key_id)
-        return found
-
-    async def create_key(
-        self, account: str, *, name: str, lifetime_ms: int | None, models: Sequence[str] | None
-    ) -> MintedKey:
-        """Make a key."""
-        self.person.must_own(account)
-        desk, detail = self.desk, {"name": name, "lifetime_ms": lifetime_ms, "models": models}
-        return await self._audited(
-            "create key",
-            account,
-            account,
-            detail,
-            lambda: desk.keys.create(
-                account, name=name, lifetime_ms=lifetime_ms, models=models, now_ms=desk.now_ms, random=desk.random
-            ),
-            lambda minted: minted.record.key_id,
-        )
-
-    async def revoke_key(self, key_id: str) -> ApiKey:
-        """Refuse a key from the very next request on."""
-        found = await self.key(key_id)
-        return await self._audited(
-            "revoke key",
-            found.account,
-            key_id,
-            {"hint": found.hint},
-            lambda: self.desk.keys.revoke(key_id, now_ms=self.desk.now_ms),
-        )
-
-    async def rotate_key(self, key_id: str, grace_ms: int) -> RotatedKey:
-        """Make a key like this one, which ends after the grace."""
-        found, desk = await self.key(key_id), self.desk
-        return await self._audited(
-            "rotate key",
-            found.account,
-            key_id,
-            {"hint": found.hint, "grace_ms": grace_ms},
-            lambda: desk.keys.rotate(key_id, grace_ms=grace_ms, now_ms=desk.now_ms, random=desk.random),
-        )
-
-    # Dashboard tokens: what an account's people sign in with.
 
     async def tokens(self, account: str) -> list[DashboardToken]:
         """Return the dashboard tokens of an account."""
@@ -241,47 +143,3 @@ class Operations:
         """Return the latest entries of the audit log, of an account or of all that this person may see."""
         chosen = self.person.scope(account)
         return await self.desk.ledger.read(lambda connection: people.entries(connection, chosen, count, before))
-
-    async def _audited(
-        self,
-        action: str,
-        account: str,
-        subject: str,
-        detail: Mapping[str, object],
-        work: Callable[[], Awaitable[_ResultT]],
-        made: Callable[[_ResultT], str] | None = None,
-    ) -> _ResultT:
-        """Do it between two words in the audit log: that it was begun, and what came of it; `made` names the result."""
-        ledger = self.desk.ledger
-        told = orjson.dumps({name: value for name, value in detail.items() if value is not None}).decode()
-        entry = AuditEntry(
-            self.desk.random(_ID_BYTES).hex(),
-            self.desk.now_ms,
-            self.person.name,
-            action,
-            account,
-            subject,
-            told,
-            _BEGUN,
-        )
-        await ledger.write(lambda connection: people.add_entry(connection, entry))
-        outcome = "failed"
-        try:
-            result = await work()
-            outcome = _DONE
-            subject = subject if made is None else made(result)
-        except OperationRefused as refused:
-            outcome = f"refused: {refused.message}"
-            raise
-        except StoreUnavailable as away:
-            outcome = f"failed: {away.detail}"
-            raise
-        finally:
-            with contextlib.suppress(OperationRefused):  # it stays `begun`, which is what is known of it
-                await ledger.write(lambda connection: people.set_outcome(connection, entry.entry_id, outcome, subject))
-        return result
-
-
-def _shown(name: str) -> str:
-    """Write down a name that may be anything: a database takes it, and a page has room for it."""
-    return name if name.isprintable() and len(name) <= _NAME_LONGEST else repr(name)[:_NAME_LONGEST]

@@ -10,7 +10,6 @@ from proxy.admin.overrides import NONE, PLAN, overrides_of, read_budget
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.admin.wording import limit_lines
 from proxy.dashboard.api import milliseconds
-from proxy.dashboard.api_server import STATUS
 from proxy.dashboard.frame import Frame, Visit, redirect
 from proxy.limits import OVERRIDABLE
 from proxy.quantities import whole_number
@@ -40,8 +39,7 @@ async def _list(visit: Visit, refused: OperationRefused | None = None) -> web.Re
     return visit.show(
         "accounts.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         states=await visit.operations.accounts(),
         plans=sorted(settings.plans),
         default_plan=settings.default_plan,
@@ -58,17 +56,19 @@ async def _create(visit: Visit) -> web.Response:
 
 async def _show(visit: Visit, refused: OperationRefused | None = None, new_token: str = "") -> web.Response:
     state = await visit.operations.account(visit.request.match_info["account"])
+    keys = await visit.operations.keys(state.account.name)
     tokens = await visit.operations.tokens(state.account.name) if visit.me.is_operator else []
     return visit.show(
         "account.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         state=state,
         limits=list(limit_lines(state)),
         plans=sorted(visit.settings.plans),
         overridable=_LIMITS,
         tokens=tokens,
+        keys=keys,
+        good_keys=sum(key.good(visit.frame.gate.desk.now_ms) for key in keys),
         new_token=new_token,
     )
 

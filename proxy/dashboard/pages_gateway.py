@@ -1,31 +1,23 @@
 """The pages about the gateway itself: its models and providers, its limits, and how it is."""
 
-from collections.abc import Mapping
+from math import isnan
 from typing import Final
 
 from aiohttp import web
 
 from proxy import __version__
-from proxy.admin.accounts import AccountState
+from proxy.admin.refused import OperationRefused
+from proxy.admin.wording import date
 from proxy.dashboard.configured import configured
 from proxy.dashboard.frame import Frame, Visit
-from proxy.dashboard.watching import REFUSED, Sample
-from proxy.limits import Limit
+from proxy.dashboard.state import FIGURES, figures, near_limits, routes
+from proxy.dashboard.watching import Refusals
 from proxy.pricing import format_usd
 
-_NEAR: Final = 0.8
 _MILLION: Final = 1_000_000
 _SHOWN: Final = 100
-_TOLD: Final[Mapping[str, str]] = {
-    "aion_store_up": "store is there (workers)",
-    "aion_ledger_lag_seconds": "oldest row not in the ledger, in seconds",
-    "aion_journal_bytes": "journal, in bytes",
-    "aion_ledger_rows_total": "rows written to the ledger",
-    "aion_in_flight_requests": "requests in flight",
-    "aion_open_streams": "open streams",
-    "aion_worker_restarts": "workers that died and were replaced",
-    "aion_config_reload_success": "files on disk are in force (1: yes)",
-}
+_LIMITS: Final = "Limits"
+_SYSTEM: Final = "System"
 
 
 def gateway_routes(frame: Frame) -> list[web.RouteDef]:
@@ -38,12 +30,7 @@ def gateway_routes(frame: Frame) -> list[web.RouteDef]:
 
 
 async def _models(visit: Visit) -> web.Response:
-    up = {}
-    if visit.me.is_operator:
-        samples = await visit.frame.watching.samples()
-        up = {
-            sample.labels.get("provider", ""): sample.value for sample in samples if sample.name == "aion_upstream_up"
-        }
+    samples = await visit.frame.watching.samples() if visit.me.is_operator else []
     prices = {
         model.id: [
             "as prompt" if price is None else format_usd(price * _MILLION)
@@ -51,64 +38,63 @@ async def _models(visit: Visit) -> web.Response:
         ]
         for model in visit.catalog.models
     }
-    return visit.show("models.html", "Models", models=visit.catalog.models, prices=prices, up=up)
+    found = routes(visit.catalog, samples)
+    of_model = {model.id: [one for one in found if one.model == model.id] for model in visit.catalog.models}
+    return visit.show("models.html", "Models", models=visit.catalog.models, prices=prices, routes=of_model)
 
 
 async def _limits(visit: Visit) -> web.Response:
-    near = sorted(
-        (
-            (share, state.account.name, name)
-            for state in await visit.operations.accounts()
-            for name, share in _used(state)
-        ),
-        key=lambda line: (-line[0], line[1:]),
-    )
-    refused: dict[str, int] = {}
-    by_hour: list[tuple[int, int]] = []
-    if visit.me.is_operator:
-        for sample in await visit.frame.watching.samples():
-            if sample.name == REFUSED and sample.value:
-                reason = sample.labels.get("reason", "")
-                refused[reason] = refused.get(reason, 0) + int(sample.value)
-        by_hour = visit.frame.watching.refused_by_hour()
-    return visit.show(
-        "limits.html",
-        "Limits",
-        near=[line for line in near if line[0] >= _NEAR][:_SHOWN],
-        refused=sorted(refused.items(), key=lambda item: (-item[1], item[0])),
-        by_hour=[(at, visit.hour(at), count, f"{count:,}") for at, count in by_hour],
-    )
+    near = near_limits(await visit.operations.accounts())
+    if not visit.me.is_operator:
+        return visit.show("limits.html", _LIMITS, near=near[:_SHOWN])
+    refusals = await visit.frame.watching.refusals()
+    return visit.show("limits.html", _LIMITS, near=near[:_SHOWN], reasons=_reasons(visit, refusals))
 
 
-def _used(state: AccountState) -> list[tuple[str, float]]:
-    shares = [
-        (limit.value, (use.used + use.held) / use.limit)
-        for limit, use in state.use.limits.items()
-        if limit is not Limit.BUDGET
+def _reasons(visit: Visit, refusals: Refusals) -> list[dict[str, object]]:
+    """Tell of each reason how often it was in this hour, the last 24 and since the start, the most frequent first."""
+    hours = list(refusals.by_hour.items())
+    found = sorted(refusals.since_start.items(), key=lambda item: (-item[1], item[0]))
+    return [
+        {
+            "name": reason.replace("_", " "),
+            "this_hour": hours[-1][1].get(reason, 0),
+            "day": sum(counts.get(reason, 0) for _, counts in hours),
+            "since_start": count,
+            "points": [(at, visit.hour(at), counts.get(reason, 0), counts.get(reason, 0)) for at, counts in hours],
+        }
+        for reason, count in found
     ]
-    budget = state.limits.budget_nusd
-    if budget is not None:
-        shares.append((Limit.BUDGET.value, (state.use.spent_nusd + state.use.held_nusd) / budget))
-    return [(name.replace("_", " "), share) for name, share in shares]
 
 
 async def _system(visit: Visit) -> web.Response:
     visit.me.must_be_operator("see how the gateway is")
-    ready, reasons = visit.frame.surroundings.readiness()
+    surroundings = visit.frame.surroundings
+    ready, reasons = surroundings.readiness()
+    reload = surroundings.last_reload()
+    found = figures(await visit.frame.watching.samples())
     return visit.show(
         "system.html",
-        "System",
+        _SYSTEM,
         version=__version__,
         ready=ready,
         reasons=reasons,
-        told=_told(await visit.frame.watching.samples()),
+        ledger=await _ledger(visit),
+        reload=reload,
+        reload_at="" if reload is None else date(int(reload.at * 1_000), seconds=True),
+        told=[(FIGURES[name], _number(value)) for name, value in found.items()],
         configured=configured(visit.settings),
     )
 
 
-def _told(samples: list[Sample]) -> list[tuple[str, str]]:
-    found: dict[str, float] = {}
-    for sample in samples:
-        if sample.name in _TOLD:
-            found[sample.name] = found.get(sample.name, 0) + sample.value
-    return [(words, f"{found[name]:,.10g}") for name, words in _TOLD.items() if name in found]
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value.is_integer() else "not known" if isnan(value) else f"{value:,.4g}"
+
+
+async def _ledger(visit: Visit) -> str:
+    """Say why the ledger cannot be asked, if it cannot."""
+    try:
+        await visit.looking.count()
+    except OperationRefused as refused:
+        return refused.message
+    return ""

@@ -9,7 +9,6 @@ from aiohttp import web
 from proxy.accounts import ApiKey
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.dashboard.api import milliseconds
-from proxy.dashboard.api_server import STATUS
 from proxy.dashboard.frame import Frame, Visit, redirect
 
 _HERE: Final = "Keys"
@@ -41,8 +40,7 @@ async def _list(
     return visit.show(
         "keys.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         account=account,
         accounts=[account.name for account in await records.accounts()] if visit.me.is_operator else [],
         keys=await visit.operations.keys(account) if account else [],
@@ -70,14 +68,12 @@ async def _create(visit: Visit) -> web.Response:
 
 async def _show(visit: Visit, refused: OperationRefused | None = None) -> web.Response:
     key = await visit.operations.key(visit.request.match_info["key_id"])
-    now_ms = visit.frame.gate.desk.now_ms
     return visit.show(
         "key.html",
         _HERE,
-        status=200 if refused is None else STATUS[refused.reason],
-        wrong="" if refused is None else refused.message,
+        refused=refused,
         key=key,
-        good=key.revoked_ms is None and (key.expires_ms is None or key.expires_ms > now_ms),
+        good=key.good(visit.frame.gate.desk.now_ms),
     )
 
 

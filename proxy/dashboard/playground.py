@@ -1,99 +1,180 @@
-"""The playground: one request to this gateway's own API with a key that somebody has, and everything that came back.
+"""The playground: one request with a key that somebody chose, or pasted, and everything that came back as it comes.
 
-The request goes over the API's port like anybody's, so that limits, prices and the ledger see it as any other. The key
-is used for that one request and kept nowhere; nothing but the gateway itself can be asked from here.
+A chosen key is borrowed for that one request, since nothing stored shows a key; a pasted one is kept nowhere. With
+scripts the answer is a stream of lines, each a JSON object; without them the same lines make a page at the end.
 """
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
 
-import aiohttp
-import msgspec
 import orjson
 from aiohttp import web
 
 from proxy.accounts import account_of_key
 from proxy.admin.refused import OperationRefused, Reason
-from proxy.dashboard.frame import Frame, Visit
+from proxy.dashboard.answer_text import AnswerText, Heard
+from proxy.dashboard.api_server import STATUS
+from proxy.dashboard.frame import HEADERS, Frame, Visit
+from proxy.dashboard.trial import PATHS, Trial, trial
+from proxy.errors import StoreUnavailable
+from proxy.pricing import format_usd
 from proxy.usage_record import UsageRecord
 
-_CHAT: Final = "chat"
-_PATHS: Final = {_CHAT: "/chat/completions", "responses": "/responses"}
-_LONGEST: Final = 1 << 20
-_PATIENCE: Final = aiohttp.ClientTimeout(total=120)
-_TRIES: Final = 10
+_HERE: Final = "Playground"
+_TRIES: Final = 15
+_TRIES_IF_REFUSED: Final = 5
 _PAUSE: Final = 0.2
 _OK: Final = 200
+_COUNTED_BY: Final = {"upstream": "as the provider counted", "estimated": "estimated here", "none": "nothing was used"}
+_TOLD: Final = ("status", "raw", "answer", "reasoning", "calls", "words", "row", "wrong")
+Line = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A request that can be sent."""
+
+    url: str
+    key: str
+    body: bytes
+    streamed: bool
 
 
 def playground_routes(frame: Frame) -> list[web.RouteDef]:
     """Return the routes."""
-    return [web.get("/playground", frame.page(_show)), web.post("/playground", frame.page(_ask))]
+    return [
+        web.get("/playground", frame.page(_show)),
+        web.post("/playground", frame.page(_ask)),
+        web.post("/playground/stream", frame.page(_stream)),
+    ]
 
 
-async def _show(visit: Visit, wrong: str = "", status: int = 200, **found: object) -> web.Response:
-    models = [model.id for model in visit.catalog.enabled()]
-    nothing = {"raw": "", "answer": "", "answered": None, "row": None}
+async def _show(visit: Visit, refused: OperationRefused | None = None, lines: list[Line] | None = None) -> web.Response:
+    key_id = visit.form["key_id"] or visit.query["key_id"]
+    account = visit.me.account or visit.form["account"] or visit.query["account"]
+    if not account and key_id:
+        account = (await visit.operations.key(key_id)).account
+    accounts = [one.name for one in await visit.frame.gate.desk.records.accounts()] if visit.me.is_operator else []
+    if not account and len(accounts) == 1:
+        account = accounts[0]
+    now_ms = visit.frame.gate.desk.now_ms
+    told = dict.fromkeys(_TOLD, "")
+    for line in lines or ():
+        for name, value in line.items():
+            told[name] += str(value)
     return visit.show(
         "playground.html",
-        "Playground",
-        wrong=wrong,
-        status=status,
-        models=models,
-        endpoints=list(_PATHS),
-        **{**nothing, **found},
+        _HERE,
+        refused=refused,
+        models=[model.id for model in visit.catalog.enabled()],
+        endpoints=list(PATHS),
+        accounts=accounts,
+        account=account,
+        keys=[key for key in await visit.operations.keys(account) if key.good(now_ms)] if account else [],
+        key_id=key_id,
+        told=told,
     )
 
 
 async def _ask(visit: Visit) -> web.Response:
-    form = visit.form
-    key, endpoint = form["key"], form["endpoint"] if form["endpoint"] in _PATHS else _CHAT
-    account = account_of_key(key)
-    if account is None:
-        return await _show(visit, "That is no API key of this gateway: it begins with sk-aion-.", 400)
+    """Answer a form that no script has sent: with the whole page, at the end."""
     try:
-        visit.me.must_own(account)
-    except OperationRefused:
-        return await _show(visit, "That key is of another account.", 403)
+        wanted = await _wanted(visit)
+    except OperationRefused as refused:
+        return await _show(visit, refused)
+    lines = [line async for line in _lines(visit, wanted)]
+    if "status" not in lines[0]:
+        return await _show(visit, OperationRefused(Reason.UNAVAILABLE, str(lines[0]["wrong"])))
+    return await _show(visit, None, lines)
+
+
+async def _stream(visit: Visit) -> web.StreamResponse:
+    """Answer with lines, each as soon as there is something to show."""
+    headers = {**HEADERS, "Content-Type": "application/x-ndjson", "X-Accel-Buffering": "no"}
+    try:
+        wanted = await _wanted(visit)
+    except OperationRefused as refused:
+        return web.Response(body=_line({"wrong": refused.message}), status=STATUS[refused.reason], headers=headers)
+    except StoreUnavailable as away:
+        wrong = {"wrong": f"The store cannot be asked: {away.detail}"}
+        return web.Response(body=_line(wrong), status=503, headers=headers)
+    response = web.StreamResponse(headers=headers)
+    try:
+        await response.prepare(visit.request)
+        async with aclosing(_lines(visit, wanted)) as lines:
+            async for line in lines:
+                await response.write(_line(line))
+        await response.write_eof()
+    except ConnectionError:  # the browser went away: the provider is hung up on as well
+        pass
+    return response
+
+
+def _line(line: Line) -> bytes:
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def _wanted(visit: Visit) -> _Wanted:
+    """Read the form; a chosen key is borrowed last, when nothing else is wrong."""
+    form = visit.form
+    endpoint = form["endpoint"] if form["endpoint"] in PATHS else next(iter(PATHS))
     if not form["text"]:
-        return await _show(visit, "Say something: the request needs a text.", 400)
+        raise OperationRefused(Reason.MALFORMED, "Say something: the request needs a text.")
     streamed = form["stream"] == "yes"
     said = [{"role": "user", "content": form["text"]}]
-    body = {"model": form["model"], "stream": streamed, "messages" if endpoint == _CHAT else "input": said}
-    status, request_id, raw = await _send(visit.frame.surroundings.api_url + _PATHS[endpoint], key, orjson.dumps(body))
-    return await _show(
-        visit,
-        answered=status,
-        raw=raw,
-        answer="".join(_texts(raw, streamed=streamed)),
-        row=await _row(visit, request_id) if status == _OK else None,
-    )
+    body = {"model": form["model"], "stream": streamed, "input" if endpoint == "responses" else "messages": said}
+    url = visit.frame.surroundings.api_url + PATHS[endpoint]
+    return _Wanted(url, await _key(visit), orjson.dumps(body), streamed)
 
 
-async def _send(url: str, key: str, body: bytes) -> tuple[int, str, str]:
-    """Return the status, the request's id and what came."""
-    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+async def _key(visit: Visit) -> str:
+    pasted = visit.form["key"]
+    if not pasted:
+        if not visit.form["key_id"]:
+            raise OperationRefused(Reason.MALFORMED, "Choose a key, or paste one.")
+        return await visit.operations.borrow_key(visit.form["key_id"])
+    account = account_of_key(pasted)
+    if account is None:
+        raise OperationRefused(Reason.MALFORMED, "That is no API key of this gateway: it begins with sk-aion-.")
+    if visit.me.account not in (None, account):
+        raise OperationRefused(Reason.FORBIDDEN, "That key is of another account.")
+    return pasted
+
+
+async def _lines(visit: Visit, wanted: _Wanted) -> AsyncGenerator[Line, None]:
+    """Yield what comes back; a failure is the last line."""
     try:
-        async with (
-            aiohttp.ClientSession(timeout=_PATIENCE) as session,
-            session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
-        ):
-            raw = bytearray()
-            async for piece in answer.content.iter_any():
-                raw += piece
-                if len(raw) > _LONGEST:
-                    break
-            return answer.status, answer.headers.get("x-request-id", ""), raw[:_LONGEST].decode(errors="replace")
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise OperationRefused(
-            Reason.UNAVAILABLE, f"the API's port did not answer ({type(error).__name__}): the system page says why"
-        ) from None
+        async with trial(wanted.url, wanted.key, wanted.body) as begun:
+            yield {"status": begun.status}
+            async for heard in _heard(begun, streamed=wanted.streamed and begun.status == _OK):
+                yield {name: getattr(heard, name) for name in heard.__slots__ if getattr(heard, name)}
+        row = await _row(visit, begun.request_id, _TRIES if begun.status == _OK else _TRIES_IF_REFUSED)
+        yield {"words": _words(row)} | ({} if row is None else {"row": f"/usage/{quote(row.request_id)}"})
+    except OperationRefused as refused:
+        yield {"wrong": refused.message}
 
 
-async def _row(visit: Visit, request_id: str) -> UsageRecord | None:
+async def _heard(begun: Trial, *, streamed: bool) -> AsyncIterator[Heard]:
+    text = AnswerText(streamed=streamed)
+    async for piece in begun.pieces:
+        yield text.read(piece)
+    yield text.read(b"", last=True)
+
+
+def _words(row: UsageRecord | None) -> str:
+    if row is None:
+        return "no row in the ledger: it cost nothing"
+    counted = f"{row.prompt_tokens:,} prompt and {row.completion_tokens:,} completion tokens"
+    return f"{counted}, {_COUNTED_BY[row.usage_source]}: ${format_usd(row.cost_pusd)}"
+
+
+async def _row(visit: Visit, request_id: str, tries: int) -> UsageRecord | None:
     """Wait a moment for the request's row."""
-    for _ in range(_TRIES):
+    for _ in range(tries):
         try:
             return await visit.looking.request(request_id)
         except OperationRefused as refused:
@@ -101,30 +182,3 @@ async def _row(visit: Visit, request_id: str) -> UsageRecord | None:
                 return None
         await asyncio.sleep(_PAUSE)
     return None
-
-
-def _texts(raw: str, *, streamed: bool) -> Iterator[str]:
-    """Take the text of an answer out of whatever came; what has none is shown as it came anyway."""
-    lines = raw.splitlines() if streamed else [f"data: {raw}"]
-    for line in lines:
-        try:
-            event: Any = msgspec.json.decode(line.removeprefix("data:").strip())
-        except msgspec.DecodeError:
-            continue
-        if isinstance(event, dict):
-            yield from _said(event)
-
-
-def _said(event: dict[str, Any]) -> Iterator[str]:
-    for choice in _objects(event.get("choices")):
-        for part in (choice.get("delta"), choice.get("message")):
-            if isinstance(part, dict) and isinstance(part.get("content"), str):
-                yield part["content"]
-    if event.get("type") == "response.output_text.delta" and isinstance(event.get("delta"), str):
-        yield event["delta"]
-    for item in _objects(event.get("output")):
-        yield from (part["text"] for part in _objects(item.get("content")) if isinstance(part.get("text"), str))
-
-
-def _objects(value: object) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

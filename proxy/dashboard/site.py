@@ -1,6 +1,6 @@
 """Puts the dashboard and the admin API together, on routes that the admin port adds to its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from proxy.dashboard.attempts import Attempts
 from proxy.dashboard.frame import Frame
 from proxy.dashboard.gate import Gate
 from proxy.dashboard.live import Live, live_routes
+from proxy.dashboard.marks import Marks
 from proxy.dashboard.operations import Desk
 from proxy.dashboard.pages_accounts import account_routes
 from proxy.dashboard.pages_gateway import gateway_routes
@@ -35,7 +36,7 @@ class Site:
         """Add every route, and what runs beside them."""
         frame = self.frame
         frame.set_up(application)
-        application.add_routes(api_routes(frame.gate, frame.surroundings))
+        application.add_routes(api_routes(frame.gate, frame.surroundings, frame.watching))
         for routes in (sign_in_routes, account_routes, key_routes, usage_routes, gateway_routes, playground_routes):
             application.add_routes(routes(frame))
         application.add_routes(live_routes(frame, self.live))
@@ -50,4 +51,10 @@ def make_site(
 ) -> Site:
     """Build the dashboard; `monotonic` gives seconds that never go back, `samples` the metrics."""
     gate = Gate(desk, Sessions(admin_token), Attempts(monotonic), digest_of_token(admin_token))
-    return Site(Frame(gate, surroundings, read_assets(), Watching(samples, desk.clock)), Live(desk.ledger))
+    watching = Watching(samples, desk.clock)
+
+    def gateway() -> Hashable:
+        ready, reasons = surroundings.readiness()
+        return ready, tuple(reasons), surroundings.last_reload()
+
+    return Site(Frame(gate, surroundings, read_assets(), watching), Live(Marks(desk, watching, gateway)))

@@ -6,7 +6,7 @@ told when refusals came. It is gone with the process: bills never depend on it.
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +15,8 @@ from typing import Final
 from aiohttp import web
 
 EVERY: Final = 60.0
-_KEPT: Final = 24 * 60 + 1
+_HOURS: Final = 24
+_KEPT: Final = _HOURS * 60 + 1
 REFUSED: Final = "aion_refused_total"
 
 
@@ -26,6 +27,15 @@ class Sample:
     name: str
     labels: Mapping[str, str]
     value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """How often requests were refused, by reason."""
+
+    since_start: Mapping[str, int]
+    by_hour: Mapping[int, Mapping[str, int]]
+    """By the Unix second at which an hour began: the last 24, the latest last."""
 
 
 ReadSamples = Callable[[], Iterable[Sample]]
@@ -47,23 +57,20 @@ class Watching:
 
     async def look(self) -> None:
         """Remember how often each limit has refused until now."""
-        counted: dict[str, float] = {}
-        for sample in await self.samples():
-            if sample.name == REFUSED:
-                reason = sample.labels.get("reason", "")
-                counted[reason] = counted.get(reason, 0) + sample.value
-        self._refused.append((self._clock(), counted))
+        self._refused.append((self._clock(), _refused(await self.samples())))
 
-    def refused_by_hour(self, hours: int = 24) -> list[tuple[int, int]]:
-        """Return how many were refused in each of the last hours, with the Unix second at which it began."""
-        this_hour = int(self._clock()) // 3_600 * 3_600
-        by_hour = {this_hour - 3_600 * back: 0.0 for back in range(hours - 1, -1, -1)}
-        looks = list(self._refused)
-        for (_, before), (at, after) in pairwise(looks):
+    async def refusals(self) -> "Refusals":
+        """Say how often, and in which of the last hours, each limit has refused."""
+        now = self._clock()
+        counted = _refused(await self.samples())
+        this_hour = int(now) // 3_600 * 3_600
+        by_hour = {this_hour - 3_600 * back: Counter[str]() for back in range(_HOURS - 1, -1, -1)}
+        for (_, before), (at, after) in pairwise([*self._refused, (now, counted)]):
             hour = int(at) // 3_600 * 3_600
             if hour in by_hour:
-                by_hour[hour] += sum(max(0.0, count - before.get(reason, 0)) for reason, count in after.items())
-        return [(hour, round(count)) for hour, count in by_hour.items()]
+                by_hour[hour].update({reason: max(0, round(after[reason] - before.get(reason, 0))) for reason in after})
+        hours = {hour: +counts for hour, counts in by_hour.items()}
+        return Refusals({reason: round(count) for reason, count in counted.items() if count}, hours)
 
     async def run(self, _: web.Application) -> AsyncIterator[None]:
         """Look every minute, while the application is there."""
@@ -77,3 +84,12 @@ class Watching:
         while True:
             await self.look()
             await asyncio.sleep(EVERY)
+
+
+def _refused(samples: Iterable[Sample]) -> dict[str, float]:
+    counted: dict[str, float] = {}
+    for sample in samples:
+        if sample.name == REFUSED:
+            reason = sample.labels.get("reason", "")
+            counted[reason] = counted.get(reason, 0) + sample.value
+    return counted

@@ -1,4 +1,4 @@
-"""What is asked of the ledger: sums by account, key, model and time, rows one after the other, and totals.
+"""What is asked of the ledger: sums by account, key, model and time, and totals.
 
 Sums come from the daily table wherever whole days are asked for, from the hourly one and from the rows at both ragged
 ends: exact to the millisecond, and quick however many rows there are. Nothing here writes.
@@ -29,9 +29,7 @@ from proxy.ledger.schema import (
 )
 from proxy.pricing import nano_usd_ceil
 from proxy.usage import UsageSource
-from proxy.usage_record import UsageRecord
 
-ROWS_AT_ONCE: Final = 5_000
 _IDS_AT_ONCE: Final = 500
 
 
@@ -86,17 +84,6 @@ def sums(connection: Connection, chosen: Selection, by: Sequence[By]) -> dict[Gr
             part.cost_pusd = whole_cost(high, low)
             found[tuple(row[: len(by)])].add(part)
     return dict(sorted(found.items()))
-
-
-def rows(connection: Connection, chosen: Selection) -> Iterator[Sequence[Any]]:
-    """Yield the chosen rows by the time they began, each as the values of `UsageRecord`'s fields in their order.
-
-    Never more than a few thousand are in memory.
-    """
-    query = select(*(usage.c[name] for name in UsageRecord.__struct_fields__))
-    query = query.order_by(usage.c.started_at, usage.c.request_id)
-    query = query.where(*_chosen(usage, chosen, chosen.since, chosen.until))
-    yield from connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
 
 
 def identity(connection: Connection) -> str:

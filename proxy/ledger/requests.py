@@ -1,19 +1,22 @@
-"""Single requests of the ledger for people who look: the latest first, page by page, and how the latest went.
+"""Single requests of the ledger: the latest first, page by page, how the latest went, and all of them for a file.
 
 Whatever is asked, an index leads to the newest rows and only so many are read: a ledger of a million rows answers as a
 small one does. Sums are in `queries.py`. Nothing here writes.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, and_, func, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from proxy.ledger.schema import usage, usage_account
+from proxy.ledger.schema import summed_cost, usage, usage_account, whole_cost
 from proxy.usage_record import UsageRecord
 
+ROWS_AT_ONCE: Final = 5_000
+_MINUTE_MS: Final = 60_000
 _ENDED_WELL: Final = ("complete", "client_gone", "cancelled")
 """Endings that are nobody's fault here or at the provider."""
 
@@ -40,12 +43,29 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How the latest requests went."""
+    """How requests went."""
+
+    requests: int = 0
+    failed: int = 0
+    ttft_ms: int | None = None
+    """The median from arrival to the first byte, of those that were streamed; None where none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Qualities:
+    """How the latest requests went: together, and those of each model and account."""
+
+    together: Quality
+    by_model: Mapping[str, Quality]
+    by_account: Mapping[str, Quality]
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What began in one minute."""
 
     requests: int
-    failed: int
-    ttft_ms: int | None
-    """The median from arrival to the first byte, of those that were streamed; None where none was."""
+    cost_pusd: int
 
 
 def newest(connection: Connection, chosen: Filter, count: int, before: Place | None = None) -> list[UsageRecord]:
@@ -65,14 +85,42 @@ def one(connection: Connection, request_id: str) -> UsageRecord | None:
     return None if row is None else _record(row)
 
 
-def quality(connection: Connection, chosen: Filter, of_latest: int) -> Quality:
+def quality(connection: Connection, chosen: Filter, of_latest: int) -> Qualities:
     """Say how the latest of the chosen requests went, at most `of_latest` of them."""
-    columns = (usage.c.ending, usage.c.ttft_ms)
+    columns = (usage.c.ending, usage.c.ttft_ms, usage.c.model, usage.c.account)
     query = select(*columns).where(*_conditions(chosen)).order_by(usage.c.started_at.desc()).limit(of_latest)
-    found = connection.execute(query).all()
-    failed = sum(ending not in _ENDED_WELL for ending, _ in found)
-    waits = sorted(ttft for _, ttft in found if ttft is not None)
-    return Quality(len(found), failed, waits[len(waits) // 2] if waits else None)
+    found: list[tuple[str, int | None]] = []
+    models: dict[str, list[tuple[str, int | None]]] = defaultdict(list)
+    accounts: dict[str, list[tuple[str, int | None]]] = defaultdict(list)
+    for ending, ttft, model, account in connection.execute(query):
+        for group in (found, models[model], accounts[account]):
+            group.append((ending, ttft))
+    of_each = ({name: _quality(group) for name, group in groups.items()} for groups in (models, accounts))
+    return Qualities(_quality(found), *of_each)
+
+
+def _quality(found: Sequence[tuple[str, int | None]]) -> Quality:
+    endings, all_waits = zip(*found, strict=True) if found else ((), ())
+    failed = sum(ending not in _ENDED_WELL for ending in endings)
+    waits = sorted(ttft for ttft in all_waits if ttft is not None)
+    return Quality(len(endings), failed, waits[len(waits) // 2] if waits else None)
+
+
+def by_minute(connection: Connection, chosen: Filter) -> dict[int, Minute]:
+    """Return what began in each minute, by the Unix ms of its beginning; it reads rows, so ask for an hour or so."""
+    minute = usage.c.started_at - usage.c.started_at % _MINUTE_MS
+    query = select(minute, func.count(), *summed_cost()).where(*_conditions(chosen)).group_by(minute)
+    return {at: Minute(count, whole_cost(high, low)) for at, count, high, low in connection.execute(query)}
+
+
+def rows(connection: Connection, chosen: Filter) -> Iterator[Sequence[Any]]:
+    """Yield the chosen rows by the time they began, each as the values of `UsageRecord`'s fields in their order.
+
+    Never more than a few thousand are in memory.
+    """
+    query = select(*(usage.c[name] for name in UsageRecord.__struct_fields__)).where(*_conditions(chosen))
+    query = query.order_by(usage.c.started_at, usage.c.request_id)
+    yield from connection.execution_options(yield_per=ROWS_AT_ONCE).execute(query)
 
 
 def counts(connection: Connection, account: str | None) -> int:

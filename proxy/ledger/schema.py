@@ -125,7 +125,8 @@ audit_log: Final = Table(
     Index("audit_log_at", "at"),
     Index("audit_log_account", "account", "at"),
 )
-"""Every change that somebody asked for through the dashboard or the admin API; `detail` is JSON without secrets."""
+"""Every change that somebody asked for, in the dashboard, by the admin API or a command; `detail` is JSON without
+secrets."""
 
 ledger_identity: Final = Table("ledger_identity", metadata, Column("id", Text, primary_key=True))
 """One row: a name that tells this ledger from every other one."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, Table, case, distinct, func, select
 
 from proxy.journal_records import LARGEST_COST
-from proxy.ledger.queries import ROWS_AT_ONCE
+from proxy.ledger.requests import ROWS_AT_ONCE
 from proxy.ledger.schema import COST_UNIT, DAY_MS, HOUR_MS, usage, usage_account, usage_daily, usage_hourly
 from proxy.pricing import Prices
 from proxy.usage import UsageSource

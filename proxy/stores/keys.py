@@ -32,6 +32,7 @@ class RedisKeys:
         self._create_account = load_script("create_account")
         self._change_account = load_script("change_account")
         self._create_key = load_script("create_key")
+        self._lend_key = load_script("lend_key")
         self._change_key = load_script("change_key")
 
     async def identify(self, account: str, digest: str) -> Identity | None:
@@ -83,6 +84,11 @@ class RedisKeys:
         prefix = _prefix(key.account)
         keys = (_key_name(key.account, digest), f"{prefix}keys:{key.account}", f"{prefix}keyids")
         await self._connection.script(self._create_key, keys, key_fields(key, digest))
+
+    async def lend_key(self, key: ApiKey, digest: str) -> None:
+        """Let another digest stand for a key until `key.expires_ms`; it is listed nowhere, and gone afterwards."""
+        args = [str(key.expires_ms or 0), *key_fields(key, digest)]
+        await self._connection.script(self._lend_key, (_key_name(key.account, digest),), args)
 
     async def keys(self, account: str) -> list[ApiKey]:
         """Return every key of the account, oldest first."""

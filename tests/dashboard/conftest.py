@@ -19,3 +19,20 @@ async def bench(tmp_path, reasons) -> AsyncIterator[Bench]:
     await bench.session.close()
     await runner.cleanup()
     bench.ledger.close()
+
+
+@pytest.fixture
+async def operator(bench: Bench) -> Bench:
+    """The operator, signed in, beside the account acme."""
+    await bench.account()
+    await bench.sign_in()
+    return bench
+
+
+@pytest.fixture
+async def person(bench: Bench) -> Bench:
+    """Somebody of the account acme, signed in, beside another account."""
+    await bench.account("acme")
+    await bench.account("other")
+    await bench.sign_in(await bench.token("acme"))
+    return bench

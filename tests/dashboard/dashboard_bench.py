@@ -17,7 +17,7 @@ from proxy.dashboard.ledger_threads import LedgerThreads
 from proxy.dashboard.operations import Desk
 from proxy.dashboard.site import make_site
 from proxy.dashboard.watching import Sample, Watching
-from proxy.health import OwnMetrics, admin_application
+from proxy.health import OwnMetrics, Reloaded, admin_application
 from proxy.settings import Settings
 from specimens import Clock, catalog
 
@@ -62,6 +62,9 @@ class Bench:
     monotonic: Clock
     samples: list[Sample]
     watching: Watching
+    reloads: list[Reloaded]
+    pages: set[tuple[str, str]]
+    """Every route of the pages, by method and path."""
     cookie: str = ""
     form_word: str = ""
     headers: dict[str, str] = field(default_factory=dict)
@@ -124,7 +127,9 @@ def configuration() -> Configuration:
     return Configuration(Settings.model_validate(SETTINGS), catalog(), (Path("gateway.yaml"), Path("catalog.yaml")))
 
 
-async def start_bench(folder: Path, reasons: list[str]) -> tuple[Bench, web.AppRunner]:
+async def start_bench(
+    folder: Path, reasons: list[str], api_url: str = "http://127.0.0.1:1/v1"
+) -> tuple[Bench, web.AppRunner]:
     records, limits, clock, monotonic = MemoryKeys(), MemoryLimits(), Clock(NOW_MS / 1_000), Clock()
     ledger = LedgerThreads("embedded", folder)
     numbers = count(1)
@@ -134,21 +139,31 @@ async def start_bench(folder: Path, reasons: list[str]) -> tuple[Bench, web.AppR
 
     inside = configuration()
     samples: list[Sample] = []
+    reloads: list[Reloaded] = []
     desk = Desk(records, limits, ledger, lambda: inside, clock, random)
 
     def readiness() -> tuple[bool, list[str]]:
         return not reasons, reasons
 
-    surroundings = Surroundings(readiness, f"unix://{folder}/nowhere.sock", "http://127.0.0.1:1/v1")
+    surroundings = Surroundings(
+        readiness, f"unix://{folder}/nowhere.sock", api_url, lambda: reloads[-1] if reloads else None
+    )
     application = admin_application(OwnMetrics("1.2.3"), folder, readiness)
     site = make_site(desk, ADMIN_TOKEN, monotonic, surroundings, lambda: list(samples))
     site.add_to(application)
+    pages = {
+        (route.method, route.resource.canonical)
+        for route in application.router.routes()
+        if route.method != "HEAD" and not route.resource.canonical.startswith(("/admin/api", "/static"))
+    } - {("GET", path) for path in ("/healthz", "/readyz", "/metrics")}
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     session = ClientSession(cookie_jar=DummyCookieJar())
-    return Bench(base, session, records, limits, ledger, clock, monotonic, samples, site.frame.watching), runner
+    watching = site.frame.watching
+    bench = Bench(base, session, records, limits, ledger, clock, monotonic, samples, watching, reloads, pages)
+    return bench, runner
 
 
 __all__ = ["ADMIN_TOKEN", "BEARER", "NOW_MS", "Bench", "Reply", "configuration", "row", "start_bench"]

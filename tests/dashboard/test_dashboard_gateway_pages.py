@@ -1,32 +1,18 @@
 """Models, limits, system and playground: the gateway itself, as far as somebody may see it."""
 
+import math
 from pathlib import Path
 
 import pytest
-from dashboard_bench import Bench
+from dashboard_bench import NOW_MS, Bench
 
-from proxy.accounts import mint_key
 from proxy.dashboard.configured import HIDDEN, configured
-from proxy.dashboard.playground import _texts
 from proxy.dashboard.watching import REFUSED, Sample, Watching
+from proxy.health import Reloaded
 from proxy.settings import Settings
 from specimens import Clock
 
 SECRETS = ("sk-of-a-provider-0815", "header-4711", "store-password", "ledger-password", "in-the-body")
-
-
-@pytest.fixture
-async def operator(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in()
-    return bench
-
-
-@pytest.fixture
-async def person(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in(await bench.token())
-    return bench
 
 
 class TestModels:
@@ -35,6 +21,12 @@ class TestModels:
         words = (await operator.page("/models")).words
         assert "lab/model also short A model enabled 0.8 0.2 1.6 8,192 one: lab/model, weight 1 ( down" in words
         assert "lab/gone A model disabled" in words
+
+    async def test_a_provider_that_requests_pass_over_is_told(self, operator: Bench):
+        operator.samples.append(Sample("aion_upstream_passed_over", {"provider": "one"}, 1.0))
+        assert "weight 1 (not asked yet, passed over" in (await operator.page("/models")).words
+        told = (await operator.api("GET", "/routes")).document["routes"]
+        assert {"provider": "one", "up": None, "passed_over": True}.items() <= told[0].items()
 
     async def test_where_they_run_is_for_operators(self, person: Bench):
         words = (await person.page("/models")).words
@@ -54,7 +46,10 @@ class TestLimits:
 
     async def test_refusals_are_told_by_reason(self, operator: Bench):
         operator.samples += [Sample(REFUSED, {"reason": "budget"}, 3.0), Sample(REFUSED, {"reason": "budget"}, 2.0)]
-        assert "budget 5" in (await operator.page("/limits")).words
+        assert "budget 5 5 5" in (await operator.page("/limits")).words
+        told = (await operator.api("GET", "/limits")).document
+        assert told["refused"] == {"budget": 5}
+        assert told["refused_by_hour"][-1]["refused"] == {"budget": 5}
 
     async def test_refusals_of_others_are_nobody_s_business(self, person: Bench):
         person.samples.append(Sample(REFUSED, {"reason": "budget"}, 3.0))
@@ -67,10 +62,11 @@ class TestLimits:
             clock.pass_by(later)
             samples[0] = Sample(REFUSED, {"reason": "budget"}, count)
             await watching.look()
-        by_hour = dict(watching.refused_by_hour())
-        assert len(by_hour) == 24
-        assert (by_hour[36_000], by_hour[39_600]) == (2, 1)
-        assert sum(by_hour.values()) == 3
+        told = await watching.refusals()
+        assert told.since_start == {"budget": 2}
+        assert len(told.by_hour) == 24
+        assert (told.by_hour[36_000], told.by_hour[39_600]) == ({"budget": 2}, {"budget": 1})
+        assert sum(map(len, told.by_hour.values())) == 2
 
 
 class TestSystem:
@@ -82,6 +78,45 @@ class TestSystem:
             assert told in page.words
         assert SECRETS[0] not in page.text
         assert f"providers.one.api_key {HIDDEN}" in page.words
+
+    async def test_it_tells_of_workers_store_ledger_and_journal(self, operator: Bench):
+        operator.samples += [
+            *(Sample("aion_store_up", {}, 1.0), Sample("aion_store_up", {}, 1.0), Sample("aion_workers", {}, 2.0)),
+            *(Sample("aion_journal_bytes", {}, 12_345.0), Sample("aion_journal_disk_free_bytes", {}, math.nan)),
+        ]
+        words = (await operator.page("/system")).words
+        for told in (
+            "Ledger answers",
+            "Workers that serve 2",
+            "store 2",
+            "Journal, in bytes 12,345",
+            "bytes not known",
+        ):
+            assert told in words
+        figures = (await operator.api("GET", "/system")).document["figures"]
+        assert figures == {"aion_workers": 2, "aion_store_up": 2, "aion_journal_bytes": 12_345}
+
+    async def test_a_ledger_that_is_away_is_told(self, operator: Bench, tmp_path):
+        operator.ledger.close()
+        operator.ledger.__init__("postgresql://127.0.0.1:1/nothing?connect_timeout=2", tmp_path)
+        assert "the ledger cannot be used" in (await operator.page("/system")).words
+
+    @pytest.mark.parametrize(
+        ("reload", "told"),
+        [
+            (Reloaded(NOW_MS / 1_000, success=True, told=""), "in force"),
+            (Reloaded(NOW_MS / 1_000, success=True, told="ledger"), "after a restart only: ledger"),
+            (Reloaded(NOW_MS / 1_000, success=False, told="plans: <i>"), "the old configuration stays plans: <i>"),
+        ],
+    )
+    async def test_the_last_reload_is_told(self, operator: Bench, reload: Reloaded, told: str):
+        assert "Last reload none since the start" in (await operator.page("/system")).words
+        operator.reloads.append(reload)
+        page = await operator.page("/system")
+        assert told in page.words
+        assert "<i>" not in page.text
+        asked = (await operator.api("GET", "/system")).document["last_reload"]
+        assert (asked["success"], asked["told"]) == (reload.success, reload.told)
 
     async def test_nobody_else_does(self, person: Bench):
         assert (await person.page("/system")).status == 403
@@ -106,42 +141,3 @@ class TestSystem:
         assert not [secret for secret in SECRETS if secret in text]
         assert f"redis://{HIDDEN}@127.0.0.1:6379/0?{HIDDEN}" in text
         assert Path("data").name in text
-
-
-class TestPlayground:
-    async def test_what_is_no_key_is_not_sent(self, operator: Bench):
-        refused = await operator.send("/playground", {"key": "sk-other", "text": "Hi.", "model": "lab/model"})
-        assert (refused.status, "no API key" in refused.alert) == (400, True)
-        assert "sk-other" not in refused.text
-
-    async def test_a_key_of_another_account_is_not_used_here(self, person: Bench):
-        key = mint_key("other", bytes(32))
-        refused = await person.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
-        assert refused.status == 403
-        assert key not in refused.text
-
-    async def test_an_api_that_does_not_answer_is_told(self, operator: Bench):
-        key = mint_key("acme", bytes(32))
-        away = await operator.send("/playground", {"key": key, "text": "Hi.", "model": "lab/model"})
-        assert (away.status, "did not answer" in away.alert) == (503, True)
-        assert key not in away.text
-
-    @pytest.mark.parametrize(
-        ("raw", "streamed", "text"),
-        [
-            ('{"choices":[{"message":{"content":"Hi."}}]}', False, "Hi."),
-            (
-                'data: {"choices":[{"delta":{"content":"H"}}]}\n\ndata: {"choices":[{"delta":{"content":"i."}}]}\n',
-                True,
-                "Hi.",
-            ),
-            ('data: {"type":"response.output_text.delta","delta":"Hi."}\n\ndata: [DONE]\n', True, "Hi."),
-            ('{"output":[{"content":[{"text":"Hi."}]},{"summary":[]}]}', False, "Hi."),
-            ('{"error":{"message":"no"}}', False, ""),
-            ("nonsense", False, ""),
-            ('{"choices":{"a":1},"output":[1,{"content":"x"}]}', False, ""),
-            ("[]", False, ""),
-        ],
-    )
-    def test_the_text_is_found_in_every_kind_of_answer(self, raw: str, streamed: bool, text: str):
-        assert "".join(_texts(raw, streamed=streamed)) == text

@@ -7,6 +7,8 @@ from aiohttp import ClientTimeout
 from dashboard_bench import Bench, row, start_bench
 
 from proxy.dashboard import live
+from proxy.dashboard.watching import REFUSED, Sample
+from proxy.health import Reloaded
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,66 @@ async def test_people_of_an_account_are_told_of_their_own_requests_alone(bench: 
             await page.content.readuntil(b"data: \n\n")
     await bench.rows(row(2))
     assert await moved(page)
+    page.close()
+
+
+@pytest.mark.parametrize("who", ["operator", "person"])
+async def test_a_page_is_told_of_changes_that_leave_no_row(bench: Bench, who: str):
+    await bench.account()
+    token = await bench.token()
+    await bench.sign_in(*([token] if who == "person" else []))
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    await bench.key()
+    assert await moved(page)
+    page.close()
+
+
+async def test_a_page_of_an_account_is_told_of_what_is_held(bench: Bench):
+    await bench.account()
+    await bench.sign_in(await bench.token())
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    bench.limits.held_nusd = 7
+    assert await moved(page)
+    page.close()
+
+
+async def test_a_page_is_told_of_refusals_and_of_the_gateway_s_own_figures(bench: Bench, reasons: list[str]):
+    await bench.sign_in()
+    for change in (
+        lambda: bench.samples.append(Sample(REFUSED, {"reason": "budget"}, 1.0)),
+        lambda: bench.samples.append(Sample("aion_in_flight_requests", {}, 1.0)),
+        lambda: bench.samples.append(Sample("aion_upstream_up", {"provider": "one"}, 1.0)),
+        lambda: reasons.append("the store is away"),
+        lambda: bench.reloads.append(Reloaded(1.0, success=True, told="")),
+    ):
+        page = await opened(bench, bench.cookie)
+        await asyncio.sleep(0.1)
+        change()
+        assert await moved(page)
+        page.close()
+
+
+async def test_a_page_of_a_gateway_where_nothing_happens_is_left_alone(bench: Bench):
+    bench.samples += [Sample("aion_in_flight_requests", {}, 1.0), Sample("aion_ledger_lag_seconds", {}, 1.0)]
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    bench.samples[1] = Sample("aion_ledger_lag_seconds", {}, 2.0)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await page.content.readuntil(b"data: \n\n")
+    page.close()
+
+
+async def test_what_comes_back_with_time_is_shown_for_a_while_after_a_move(bench: Bench):
+    await bench.sign_in()
+    page = await opened(bench, bench.cookie)
+    await asyncio.sleep(0.1)
+    await bench.rows(row(1))
+    for _ in range(5):  # one for the row, the others for what it has used of limits per minute
+        assert await moved(page)
     page.close()
 
 

@@ -13,27 +13,13 @@ from proxy.accounts import digest_of_key
 from proxy.dashboard.assets import _FOLDER
 
 DAY = 86_400_000
+MOMENTS = ("09:30:00.000", "09:30:00.012", "09:30:00.312")
+"""NOW_MS, 12 ms later and 300 ms after that."""
 MARKUP = "<script>alert(1)</script>\"'&{{7*7}}"
 PAGES = (
     *("/", "/?window=hour", "/?window=month", "/accounts", "/accounts/acme", "/keys?account=acme", "/usage", "/audit"),
     *("/models", "/limits", "/system", "/playground"),
 )
-
-
-@pytest.fixture
-async def operator(bench: Bench) -> Bench:
-    await bench.account()
-    await bench.sign_in()
-    return bench
-
-
-@pytest.fixture
-async def person(bench: Bench) -> Bench:
-    """Somebody of the account acme, beside another account."""
-    await bench.account("acme")
-    await bench.account("other")
-    await bench.sign_in(await bench.token("acme"))
-    return bench
 
 
 def secret_of(text: str, pattern: str) -> str:
@@ -242,6 +228,37 @@ class TestUsage:
         assert "attachment" in file.headers["Content-Disposition"]
         assert file.text.count("\n") == 2
 
+    async def test_a_file_holds_what_the_page_is_filtered_by(self, operator: Bench):
+        await operator.rows(
+            row(1), row(2, account="other"), row(3, key_id="key_2"), row(4, model="m"), row(5, ending="cut"),
+            row(6, started_at=NOW_MS - 2 * DAY),
+        )  # fmt: skip
+        for query, numbers in (
+            ("account=other", "2"), ("key_id=key_2", "3"), ("model=m", "4"), ("ending=cut", "5"), ("until=1d", "6"),
+            ("account=acme&key_id=key_1&model=test%2Fmodel&ending=complete&since=1d", "1"),
+        ):  # fmt: skip
+            page = await operator.page(f"/usage?{query}")
+            link = unescape(secret_of(page.text, r'href="(/usage/export[^"]*csv)"'))
+            for file in (await operator.page(link), await operator.api("GET", f"/export?format=csv&{query}")):
+                assert re.findall(r"^req_0*(\d)", file.text, re.MULTILINE) == list(numbers), query
+
+    async def test_a_request_s_cost_is_taken_apart_exactly(self, operator: Bench):
+        await operator.rows(row(1))
+        words = (await operator.page(f"/usage/{row(1).request_id}")).words
+        assert "prompt, not cached 200 0.0000008 0.00016" in words
+        assert "prompt, cached 1,000 0.0000002 0.0002" in words
+        assert "completion 300 0.0000016 0.00048" in words
+        assert "of the completion, reasoning 20 Cost: $0.00084" in words
+
+    async def test_a_request_s_timeline_has_every_moment(self, operator: Bench):
+        await operator.rows(row(1, started_at=NOW_MS, ttft_ms=12, duration_ms=312), row(2, ttft_ms=None))
+        words = (await operator.page(f"/usage/{row(1).request_id}")).words
+        begun, first, ended = (f"2026-11-23 {time} UTC" for time in MOMENTS)
+        assert f"{begun}: it arrived" in words
+        assert f"{first}, 12 ms later: the first byte" in words
+        assert f"{ended}, 312 ms after its arrival: the end, at 1,000 completion tokens a second" in words
+        assert "first byte" not in (await operator.page(f"/usage/{row(2).request_id}")).words
+
     async def test_the_overview_adds_up_the_chosen_time(self, operator: Bench):
         await operator.rows(
             row(1), row(2, ending="upstream_error", status=502, ttft_ms=None), row(3, started_at=NOW_MS - 2 * DAY),
@@ -254,12 +271,26 @@ class TestUsage:
         assert "Cost $0.00336" in month
         assert "12 ms median" in month
 
-    async def test_every_hour_and_every_day_is_a_point_of_the_chart(self, operator: Bench):
+    async def test_every_minute_hour_or_day_is_a_point_of_the_chart(self, operator: Bench):
         await operator.rows(row(1))
-        for window, points in (("day", 24), ("month", 30)):
+        for window, points in (("hour", 60), ("day", 24), ("month", 30)):
             page = await operator.page(f"/?window={window}")
             assert page.text.count("data-at=") == 2 * points
         assert 'data-value="1"' in page.text
+
+    async def test_the_overview_tells_how_the_requests_of_each_model_and_account_went(self, operator: Bench):
+        await operator.rows(
+            row(1), row(2, model="m", ending="upstream_error", ttft_ms=None), row(3, account="other", ttft_ms=40)
+        )
+        words = (await operator.page("/")).words
+        assert "test/model 2 0 2,400 600 0.00168 40 ms" in words
+        assert "m 1 1 1,200 300 0.00084 –" in words
+        assert "acme 2 1 2,400 600 0.00168 12 ms" in words
+        told = (await operator.api("GET", "/overview?window=hour")).document
+        assert [(line["model"], line["failed"], line["ttft_ms"]) for line in told["by_model"]] == [
+            ("test/model", 0, 40), ("m", 1, None),
+        ]  # fmt: skip
+        assert (told["total"]["requests"], sum(point["requests"] for point in told["points"])) == (3, 3)
 
 
 class TestPeopleOfAnAccount:

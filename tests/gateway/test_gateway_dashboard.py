@@ -77,7 +77,11 @@ def test_somebody_makes_an_account_and_a_key_watches_it_sets_a_budget_and_revoke
     assert "complete" in browser.open("/usage")
 
     played = browser.send("/playground", key=key, model="same", endpoint="chat", text="Hi.")
-    assert "3 + 1 tokens" in played
+    assert "3 prompt and 1 completion tokens" in played
+    browser.open(f"/playground?key_id={key_id}")
+    chosen = browser.send("/playground", key_id=key_id, model="same", endpoint="chat", text="Hi.")
+    row = browser.open(re.search(r"/usage/req_\w+", chosen)[0])
+    assert f"/keys/{key_id}" in row
 
     browser.send("/accounts/acme/limits", budget_usd="0.000000001", budget_per="day")
     assert client.ask().status == 429
@@ -85,8 +89,10 @@ def test_somebody_makes_an_account_and_a_key_watches_it_sets_a_budget_and_revoke
     assert client.ask().status == 200
     browser.send(f"/keys/{key_id}/revoke", sure="yes")
     assert client.ask().status == 401
+    own_gateway.command("accounts", "disable", "acme")
+    assert eventually(lambda: re.search(r"cli \(\w+\).*disable account", browser.open("/audit"), re.DOTALL))
     log = browser.open("/audit")
-    for action in ("create account", "create key", "change account", "revoke key", "sign in"):
+    for action in ("create account", "create key", "change account", "revoke key", "try key", "sign in"):
         assert action in log
     assert key not in log
     assert TOKEN not in own_gateway.log.read_text()

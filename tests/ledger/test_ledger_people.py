@@ -84,7 +84,7 @@ def test_quality_looks_at_the_latest_alone(ledger: Ledger):
         ]
     )
     with ledger.reading() as connection:
-        assert quality(connection, Filter(), 4) == Quality(4, 1, 20)
-        assert quality(connection, Filter(account="other"), 4) == Quality(1, 0, None)
-        assert quality(connection, Filter(account="nobody"), 4) == Quality(0, 0, None)
+        assert quality(connection, Filter(), 4).together == Quality(4, 1, 20)
+        assert quality(connection, Filter(account="other"), 4).together == Quality(1, 0, None)
+        assert quality(connection, Filter(account="nobody"), 4).together == Quality(0, 0, None)
         assert (counts(connection, None), counts(connection, "other"), counts(connection, "nobody")) == (5, 1, 0)

@@ -20,9 +20,9 @@ from proxy.ledger.queries import (
     charges,
     charges_of,
     identity,
-    rows,
     sums,
 )
+from proxy.ledger.requests import Filter, rows
 from proxy.usage_record import UsageRecord
 
 
@@ -86,10 +86,10 @@ def test_a_span_of_time_holds_exactly_what_began_in_it(
     ledger = Ledger.open("embedded", tmp_path_factory.mktemp("ledger"))
     try:
         ledger.insert([record(str(number), started_at=moment) for number, moment in enumerate(started)])
-        chosen = Selection(since=since, until=until)
+        chosen, listing = Selection(since=since, until=until), Filter(since=since, until=until)
         with ledger.reading() as connection:
             summed = sums(connection, chosen, [])
-            listed = [record_of(row).started_at for row in rows(connection, chosen)]
+            listed = [record_of(row).started_at for row in rows(connection, listing)]
     finally:
         ledger.close()
     inside = [it for it in started if (since is None or it >= since) and (until is None or it < until)]
@@ -100,7 +100,7 @@ def test_a_span_of_time_holds_exactly_what_began_in_it(
 def test_only_the_account_asked_for_is_told(ledger: Ledger):
     ledger.insert([record("a"), record("b", account="zeta")])
     with ledger.reading() as connection:
-        assert [record_of(row).request_id for row in rows(connection, Selection(account="zeta"))] == ["b"]
+        assert [record_of(row).request_id for row in rows(connection, Filter(account="zeta"))] == ["b"]
         assert list(sums(connection, Selection(account="zeta"), [By.ACCOUNT])) == [("zeta",)]
 
 
@@ -108,7 +108,7 @@ def test_rows_come_back_as_they_were_written(ledger: Ledger):
     written = [record("a", metadata='{"a":1}'), record("b", ttft_ms=None, upstream_id=None)]
     ledger.insert(written)
     with ledger.reading() as connection:
-        assert [record_of(row) for row in rows(connection, Selection())] == written
+        assert [record_of(row) for row in rows(connection, Filter())] == written
 
 
 def test_a_charge_is_rounded_up_once_per_request(ledger: Ledger):

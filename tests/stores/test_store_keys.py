@@ -1,5 +1,6 @@
 """The records of accounts and keys, over both kinds of server."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -124,3 +125,25 @@ async def test_no_key_is_stored_only_its_digest(keys, store):
     prefix = shard_prefix(shard_of("acme"))
     records = [f"{prefix}{rest}" for rest in ("acct:acme", "accounts", f"key:{DIGEST}", "keyids", "keys:acme")]
     assert sorted(name.decode() for name in await store.call("KEYS", f"{prefix}*")) == sorted(records)
+
+
+async def test_a_lent_key_stands_for_the_key_until_its_end_and_is_in_no_list(keys, store):
+    await keys.create_account(ACCOUNT)
+    await keys.create_key(KEY, DIGEST)
+    lent, end_ms = digest_of_key("another key"), time.time_ns() // 1_000_000 + 60_000
+
+    await keys.lend_key(replace(KEY, expires_ms=end_ms), lent)
+
+    assert (await keys.identify("acme", lent)).key == replace(KEY, expires_ms=end_ms)
+    assert await keys.keys("acme") == [KEY]
+    assert await keys.key("key_1") == KEY
+    name = f"{shard_prefix(shard_of('acme'))}key:{lent}"
+    assert await store.call("PEXPIRETIME", name) == end_ms
+
+
+async def test_a_lent_key_is_gone_at_its_end(keys):
+    await keys.create_account(ACCOUNT)
+
+    await keys.lend_key(replace(KEY, expires_ms=time.time_ns() // 1_000_000 - 1), DIGEST)
+
+    assert await keys.identify("acme", DIGEST) is None

@@ -1,4 +1,5 @@
-// What pages do beyond forms and links: copy a text, draw a table as a chart, ask anew when something has moved.
+// What pages do beyond forms and links: copy a text, draw a table as a chart, ask anew when something has moved, and
+// show an answer while it comes.
 // Every page works without it. No text of anybody's is ever made into markup here.
 "use strict";
 (() => {
@@ -45,11 +46,77 @@
     addEventListener("pagehide", () => source.close());
   };
 
+  // The playground: every line of the answer is a JSON object whose texts belong behind what is there already.
+  const show = (place, told) => {
+    for (const [name, value] of Object.entries(told)) {
+      const link = place.querySelector(`a[data-link="${name}"]`);
+      if (link) { link.href = value; link.hidden = false; continue; }
+      const at = place.querySelector(`[data-told="${name}"]`);
+      at.append(String(value));
+      at.hidden = false;
+      const part = at.closest("[data-part]");
+      if (part) part.hidden = false;
+      if (at.tagName === "PRE") at.scrollTop = at.scrollHeight;
+    }
+  };
+
+  const play = async (form) => {
+    const place = document.getElementById("played");
+    const [send, stop] = form.querySelectorAll("button");
+    const stopping = new AbortController();
+    const ended = () => stopping.abort();
+    place.querySelectorAll("[data-told]").forEach((at) => { at.textContent = ""; });
+    place.querySelectorAll("[data-part], a[data-link], .wrong").forEach((at) => { at.hidden = true; });
+    place.hidden = stop.hidden = false;
+    send.disabled = true;
+    stop.addEventListener("click", ended);
+    try {
+      const body = new URLSearchParams(new FormData(form));
+      const answer = await fetch(form.dataset.play, { method: "POST", body, signal: stopping.signal });
+      if (answer.redirected || !answer.headers.get("Content-Type").includes("ndjson")) { location.reload(); return; }
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let begun = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        const lines = (begun + value).split("\n");
+        begun = lines.pop();
+        lines.forEach((line) => show(place, JSON.parse(line)));
+      }
+    } catch (error) {
+      const gone = "The connection to this gateway ended: see whether it runs, then send it again.";
+      show(place, stopping.signal.aborted ? { words: "stopped; its row in the ledger says what it cost" } : { wrong: gone });
+    } finally {
+      stop.removeEventListener("click", ended);
+      send.disabled = false;
+      stop.hidden = true;
+    }
+  };
+
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("form[data-play]")) return;
+    event.preventDefault();
+    play(event.target);
+  });
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-copy]");
     if (button) copied(button);
   });
-  document.addEventListener("htmx:afterSettle", drawAll);
+  // Figures that are asked for anew leave open what was open, and the keyboard where it was.
+  const inside = (figures) => [...figures.querySelectorAll("a, summary, [tabindex]")];
+  let kept;
+  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
+    kept = { open: [...target.querySelectorAll("details")].map((one) => one.open), at: inside(target).indexOf(document.activeElement) };
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    const figures = document.getElementById("figures");
+    if (figures && kept) {
+      [...figures.querySelectorAll("details")].forEach((one, index) => { one.open = kept.open[index] ?? false; });
+      inside(figures)[kept.at]?.focus({ preventScroll: true });
+    }
+    kept = undefined;
+    drawAll();
+  });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
