@@ -23,6 +23,7 @@ from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import SPENT, STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
+from proxy.wire.chat_plain import finish_reasons
 from proxy.wire.headers import ignored_line, request_head
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
 
@@ -145,12 +146,15 @@ class _Attempt(Struct, frozen=True):
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
-        connection = self.upstream.pool.take_idle()
+        upstream, route, trace = self.upstream, self.target.route, self.call.trace
+        if trace is not None:
+            trace.asks(route.provider, route.model, upstream.origin.host, upstream.origin.port)
+        connection = upstream.pool.take_idle()
         while True:
             kept = connection is not None
             if connection is None:
                 try:
-                    connection = await self.upstream.pool.connect()
+                    connection = await upstream.pool.connect()
                 except asyncio.CancelledError:
                     return replace(outcome, ending=Ending.CLIENT_GONE), None
             exchange = self._ask(connection, outcome.attempts)
@@ -172,11 +176,11 @@ class _Attempt(Struct, frozen=True):
     def _ask(self, connection: UpstreamConnection, attempts: int) -> Exchange:
         translation = self.translation
         body = translation.request()
-        stream = self.call.request.stream
+        stream, trace = self.call.request.stream, self.call.trace
         head = request_head(
             self.upstream.origin.path + translation.path,
             self.upstream.authority,
-            self.upstream.head_lines,
+            self.upstream.head_lines if trace is None else self.upstream.head_lines + trace.lines(),
             len(body),
             stream=stream,
         )
@@ -188,6 +192,8 @@ class _Attempt(Struct, frozen=True):
     def _served(self, exchange: Exchange, result: Ending | bytes, outcome: Outcome) -> Outcome:
         if isinstance(exchange, Pump):
             assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
+            if self.call.trace is not None:
+                self.call.trace.finish_reasons = exchange.stream.finish_reasons
             self.upstream.learn(exchange.stream.reasoning_field)
             return stream_outcome(outcome, result, exchange)
         assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
@@ -238,6 +244,8 @@ class _Attempt(Struct, frozen=True):
             error.sent = True
             raise
         self.answered()
+        if self.call.trace is not None:
+            self.call.trace.finish_reasons = finish_reasons(answered.body)
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(
