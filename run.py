@@ -40,7 +40,8 @@ class Word(NamedTuple):
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
-FUZZ, DEPLOY, AUDIT = "requirements-fuzz.txt", "requirements-deploy.txt", "requirements-audit.txt"
+FUZZ, DEPLOY = "requirements-fuzz.txt", "requirements-deploy.txt"
+AUDIT, OTEL = "requirements-audit.txt", "requirements-otel.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -50,7 +51,7 @@ WORDS = {
     "demo-real": Word("the same with a small real model behind it", (RUN, REAL), ("aion-proxy demo --real",)),
     "test": Word(
         "check style, types and every test; words after it go to pytest",
-        (RUN, TEST),
+        (RUN, TEST, OTEL),
         ("ruff check .", "ruff format --check .", "mypy", "python -m pytest"),
     ),
     "test-real": Word(
@@ -95,7 +96,8 @@ WORDS = {
         (),
         (
             f"{COMPILE}{RUN} --group build pyproject.toml",
-            f"{COMPILE}{TEST} --group test --constraints {RUN}",
+            f"{COMPILE}{OTEL} --extra otel --group build pyproject.toml --constraints {RUN}",
+            f"{COMPILE}{TEST} --group test --constraints {OTEL}",
             # The model's package asks for a library that must be compiled and that nothing here uses.
             f"{COMPILE}{REAL} --group real --no-deps",
             f"{COMPILE}{UV} --group installer",

@@ -15,6 +15,7 @@ from proxy.sections import Kind
 from proxy.store_url import read_store_url
 
 EMBEDDED: Final = "embedded"
+_TRACES_PATH: Final = "/v1/traces"
 _LEDGER_SCHEMES: Final = ("postgresql",)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _HEADER_VALUE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
@@ -26,6 +27,8 @@ _OUR_HEADERS: Final = frozenset(
         "content-length",
         "content-type",
         "host",
+        "traceparent",
+        "tracestate",
         "transfer-encoding",
     }
 )
@@ -44,6 +47,19 @@ def parse_base_url(value: object) -> str | None:
     if parts.query or parts.fragment or set("?#") & set(str(value)):
         raise Wrong("must not hold a query or fragment")
     return str(value).rstrip("/")
+
+
+def parse_collector(value: object) -> str | None:
+    """Take the URL that traces are sent to; one without a path gets the standard's. ValueError if it is none."""
+    if value is None:
+        return None
+    rule = Wrong("must be the URL of a collector, such as http://127.0.0.1:4318")
+    parts = _split(value, rule)
+    if parts.scheme not in ("http", "https") or not parts.hostname or set("?#") & set(str(value)):
+        raise rule
+    if parts.username is not None or parts.password is not None:
+        raise Wrong("must not hold a user name or password: set the variable OTEL_EXPORTER_OTLP_HEADERS")
+    return f"{str(value).rstrip('/')}{_TRACES_PATH}" if parts.path in ("", "/") else str(value)
 
 
 def parse_store(value: object) -> str:
@@ -111,6 +127,7 @@ def _split(value: object, rule: Wrong) -> SplitResult:
 
 
 BaseUrl = Annotated[str | None, PlainValidator(parse_base_url), Kind("URL")]
+CollectorUrl = Annotated[str | None, PlainValidator(parse_collector), Kind("URL")]
 StoreUrl = Annotated[str, PlainValidator(parse_store), Kind("embedded | URL")]
 LedgerUrl = Annotated[str, PlainValidator(parse_ledger), Kind("embedded | URL")]
 Secret = Annotated[SecretStr | None, PlainValidator(parse_secret), Kind("secret text")]

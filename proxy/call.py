@@ -13,6 +13,7 @@ from msgspec import Struct
 from proxy.catalog import Model, Route
 from proxy.errors import Fault
 from proxy.providers import Provider
+from proxy.trace import Trace
 from proxy.usage import Usage, UsageSource, tokens_of
 from proxy.wire.chat_request import ChatRequest
 from proxy.wire.response_request import ResponseRequest
@@ -54,6 +55,8 @@ class Call(Struct, frozen=True):
     """What was asked of the Responses API; `request` is then its translation, or stands in for what needs none."""
     native_only: bool = False
     """It cannot be translated: only providers that speak the Responses API themselves can serve it."""
+    trace: Trace | None = None
+    """Set while tracing is on."""
 
     def estimate(self, output_bytes: int) -> Usage:
         """Return what is billed for this call if the provider tells no usage: its prompt, and the bytes that came

@@ -7,6 +7,7 @@ models of `settings.py` and `catalog.py`, never here. The environment comes in a
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +25,7 @@ RESERVED: Final = ("AION_PROXY_ADMIN_TOKEN", "AION_PROXY_API_KEY", "AION_PROXY_C
 # What a container platform puts into the environment for a service that is called aion-proxy.
 _SERVICE_LINK: Final = re.compile(r"(SERVICE_(HOST|PORT(_.*)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
 _ENVIRONMENT: Final = "environment"
+_FOR_TRACING: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _VARIABLE: Final = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 
 _Target = tuple[tuple[str, ...], Setting]
@@ -54,10 +56,27 @@ def load(path: Path, env: Mapping[str, str]) -> Configuration:
     catalog.substitute(env)
     providers = gateway.tree.get("providers")
     models = catalog.validate(CatalogFile, {"providers": providers if isinstance(providers, dict) else None})
-    mistakes = (*gateway.mistakes, *catalog.mistakes)
+    mistakes = (*gateway.mistakes, *catalog.mistakes, *_not_installed(settings, gateway.name))
     if settings is None or models is None or mistakes:
         raise ConfigurationError(mistakes)
     return Configuration(settings, models.catalog(), (path, catalog_path))
+
+
+def _not_installed(settings: Settings | None, file: str) -> Iterator[Mistake]:
+    """Yield what the configuration needs and this environment does not have."""
+    if settings is not None and settings.tracing.enabled and not all(map(_can_import, _FOR_TRACING)):
+        problem = "is true, and OpenTelemetry's packages are not installed"
+        remedy = (
+            "install them with `pip install --requirement requirements-otel.txt` (or aion-proxy[otel]), or set false"
+        )
+        yield Mistake(file, "tracing.enabled", problem, remedy)
+
+
+def _can_import(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False
 
 
 def describe(section: type[Section] = Settings) -> list[tuple[str, str, str, str]]:

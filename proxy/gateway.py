@@ -33,6 +33,8 @@ from proxy.steps.meter import meter
 from proxy.steps.record import Entry, Recorder, writable
 from proxy.steps.route import route
 from proxy.steps.settle import Settler, SettlingStore
+from proxy.trace import Trace
+from proxy.tracing import Tracer
 from proxy.translation import Surroundings
 from proxy.upstream.pump import Pump
 from proxy.wire.headers import ignored_line, rate_limit_lines
@@ -91,6 +93,8 @@ class Gateway:
         self.streams = 0
         self.health = Health(on_change=report.passed_over)
         """What is known of the routes."""
+        self.tracer: Tracer | None = None
+        """Set while tracing is on."""
         self._aside = Aside(loop)
         around = Surroundings(new_id, lambda: int(wall_clock()))
         self._forwarder = Forwarder(self.exchanges, report, time.monotonic, around, loop, self._aside, self.health)
@@ -106,17 +110,24 @@ class Gateway:
         if identity is None:
             identity = await authenticate(authorizations, self._memory, self._keys, now_ms=now_ms)
         call = None
+        trace = None if self.tracer is None else self.tracer.begin(client.head.headers, arrived, now)
         try:
             body = await take_body(client, serving.max_body)
-            read = partial(accept, body, endpoint, request_id, identity, serving.catalog, serving.targets, int(now))
+            read = partial(
+                accept, body, endpoint, request_id, identity, serving.catalog, serving.targets, int(now), trace
+            )
             call = read() if len(body) <= LARGE else await self._aside.run(read)
             typical = self._typical.of(call, serving.default_hold)
             reservation, identity, limits = await admit(
                 call, identity, self._limits, serving.limits_of, typical=typical
             )
         except Refusal as refusal:
-            await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
+            end = await self._refused(client, endpoint, request_id, identity, refusal, serving, arrived, call)
+            self._traced(trace, end)
             return
+        except asyncio.CancelledError:
+            self._traced(trace, refused(client, request_id, endpoint, None, time.monotonic() - arrived, identity, call))
+            raise
         self._settler.opened(reservation, limits, arrived)
         entry = Entry(call, identity, int(now * 1000))
         admitted = _Admitted(entry, client, reservation, arrived, serving)
@@ -174,7 +185,7 @@ class Gateway:
         serving: Serving,
         arrived: float,
         call: Call | None,
-    ) -> None:
+    ) -> RequestEnd:
         if call is None:  # refused before admission
             lines = await self._known_rates(identity, serving)
         else:
@@ -187,18 +198,10 @@ class Gateway:
             if refusal.remaining is not None:
                 lines = rate_limit_lines(refusal.remaining)
         refuse(client, refusal.fault, request_id, lines)
-        self._report.request_ended(
-            refused(
-                client,
-                request_id,
-                endpoint,
-                refusal.fault,
-                time.monotonic() - arrived,
-                identity,
-                call,
-                stream=refusal.stream,
-            )
-        )
+        took = time.monotonic() - arrived
+        end = refused(client, request_id, endpoint, refusal.fault, took, identity, call, stream=refusal.stream)
+        self._report.request_ended(end)
+        return end
 
     async def _known_rates(self, identity: Identity, serving: Serving) -> bytes:
         """Return the lines of the account's limits for a request that never came to them: as last heard, or asked
@@ -248,41 +251,47 @@ class Gateway:
             metered = meter(call, outcome)
             self._recorder.end(entry, outcome, metered, status=status, ttft=ttft, duration=duration)
         finally:
-            self._settler.settle(admitted.reservation, metered)
+            settled = self._settler.settle(admitted.reservation, metered)
         if outcome.ending is _COMPLETE:
             self._typical.learn(call, metered.usage, admitted.serving.default_hold)
         usage, fault = metered.usage, outcome.fault
-        self._report.request_ended(
-            RequestEnd(
-                request_id=call.request_id,
-                endpoint=call.endpoint,
-                model=call.model.id,
-                stream=call.request.stream,
-                status=status,
-                ending=outcome.ending,
-                duration_ms=milliseconds(duration),
-                account=identity.account.name,
-                key_id=identity.key.key_id,
-                provider=None if outcome.target is None else outcome.target.route.provider,
-                prompt_tokens=usage.prompt,
-                cached_tokens=usage.cached,
-                completion_tokens=usage.completion,
-                reasoning_tokens=usage.reasoning,
-                usage_source=metered.source,
-                cost_usd=format_usd(metered.cost_pusd),
-                ttft_ms=None if ttft is None else milliseconds(ttft),
-                overhead_ms=None if asked_at is None else milliseconds(asked_at - arrived),
-                attempts=outcome.attempts,
-                code=None if fault is None else fault.code,
-                reason=None if fault is None else fault.reason,
-                upstream_id=writable(outcome.upstream_id),
-                dropped_events=outcome.dropped_events or None,
-                stray_close_tags=outcome.stray_close_tags or None,
-                client_request_id=_visible(client, "x-client-request-id"),
-                retry_count=_number(client, "x-stainless-retry-count"),
-            ),
-            metered,
+        end = RequestEnd(
+            request_id=call.request_id,
+            endpoint=call.endpoint,
+            model=call.model.id,
+            stream=call.request.stream,
+            status=status,
+            ending=outcome.ending,
+            duration_ms=milliseconds(duration),
+            account=identity.account.name,
+            key_id=identity.key.key_id,
+            provider=None if outcome.target is None else outcome.target.route.provider,
+            prompt_tokens=usage.prompt,
+            cached_tokens=usage.cached,
+            completion_tokens=usage.completion,
+            reasoning_tokens=usage.reasoning,
+            usage_source=metered.source,
+            cost_usd=format_usd(metered.cost_pusd),
+            ttft_ms=None if ttft is None else milliseconds(ttft),
+            overhead_ms=None if asked_at is None else milliseconds(asked_at - arrived),
+            attempts=outcome.attempts,
+            code=None if fault is None else fault.code,
+            reason=None if fault is None else fault.reason,
+            upstream_id=writable(outcome.upstream_id),
+            dropped_events=outcome.dropped_events or None,
+            stray_close_tags=outcome.stray_close_tags or None,
+            client_request_id=_visible(client, "x-client-request-id"),
+            retry_count=_number(client, "x-stainless-retry-count"),
         )
+        self._report.request_ended(end, metered)
+        if call.trace is not None:
+            self._traced(call.trace, end, settled)
+
+    def _traced(self, trace: Trace | None, end: RequestEnd, settled: "asyncio.Future[object] | None" = None) -> None:
+        if self.tracer is not None and trace is not None:
+            self.tracer.ended(trace, end)
+            if settled is not None:
+                self.tracer.settling(trace, settled)
 
 
 def refused(

@@ -11,6 +11,7 @@ from typing import Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from proxy.call import Metered, RequestEnd
+from proxy.metrics_genai import GenAiMetrics
 from proxy.usage import UsageSource
 
 ACCOUNTS_SHOWN: Final = 1_000
@@ -116,8 +117,12 @@ def _write(children: Sequence[Counter], amounts: Sequence[float]) -> None:
 class Metrics:
     """The metrics of one worker."""
 
-    def __init__(self, registry: CollectorRegistry | None = None, *, account_label: bool = True) -> None:
-        """Create the families; `account_label` False leaves the account out of those that have it."""
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, account_label: bool = True, genai: bool = False
+    ) -> None:
+        """Create the families; `account_label` False leaves the account out of those that have it, `genai` adds those
+        under OpenTelemetry's names.
+        """
         by_account = ("account",) if account_label else ()
         registry = registry or CollectorRegistry()
         self._account_label = account_label
@@ -185,6 +190,8 @@ class Metrics:
         self._stray_tags = counter(
             "aion_stray_close_tags", "Closing tags of reasoning with no opening one: see `reasoning_style`.", ("model",)
         )
+        self._spans = counter("aion_trace_spans", "Spans of traces, by what became of them.", ("outcome",))
+        self._genai = GenAiMetrics(registry, self.observed) if genai else None
         self._show_a_beginning()
 
     def request_ended(self, end: RequestEnd, metered: Metered | None = None) -> None:
@@ -196,6 +203,8 @@ class Metrics:
         child.counted += 1
         if end.reason is not None:
             self.refused.labels(end.reason).inc()
+        if self._genai is not None:
+            self._genai.request_ended(end)
         if metered is None:
             return
         child.metered += 1
@@ -245,6 +254,10 @@ class Metrics:
         """Count retries that the budget did not allow, by model."""
         for model, number in counted.items():
             self._retries_denied.labels(model).inc(number)
+
+    def spans(self, outcome: str, number: int) -> None:
+        """Count spans that were exported or not; from any thread."""
+        self._spans.labels(outcome).inc(number)
 
     def store_up(self, *, up: bool) -> None:
         """Show whether the store answers."""

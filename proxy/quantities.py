@@ -21,6 +21,7 @@ _LONGEST: Final = 36_500 * 86_400  # a century: nobody waits longer, and every c
 _BYTES: Final = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _DURATION: Final = re.compile(r"([0-9]{1,10}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|)")
 _SIZE: Final = re.compile(r"([0-9]{1,12})(B|KiB|MiB|GiB|)")
+_PORTION: Final = re.compile(r"[0-9](\.[0-9]{1,18})?(e-[0-9]{1,3})?")
 _LISTEN: Final = re.compile(r"(\[[^\]]*\]|[^:\[\]]*):([0-9]{1,5})")
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?")
@@ -113,6 +114,14 @@ def parse_ratio(value: object) -> tuple[int, int]:
     return numerator, denominator
 
 
+def parse_portion(value: object) -> float:
+    """Return a number from 0 to 1, such as 0.25; ValueError for anything else."""
+    written = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+    if not isinstance(written, str) or _PORTION.fullmatch(written) is None or float(written) > 1:
+        raise Wrong("must be a number from 0 to 1, such as 0.25")
+    return float(written)
+
+
 def parse_text(value: object) -> str:
     """Take text that can be written as UTF-8; ValueError for anything else."""
     if not isinstance(value, str):
@@ -170,6 +179,7 @@ def _is_host(text: str) -> bool:
 _duration = Kind("duration", format_duration)
 Duration = Annotated[float, PlainValidator(parse_duration), _duration]
 Wait = Annotated[float, PlainValidator(_wait), _duration]
+Portion = Annotated[float, PlainValidator(parse_portion), Kind("number from 0 to 1")]
 Size = Annotated[int, PlainValidator(_some_bytes), Kind("size", format_size)]
 Listen = Annotated[Address, PlainValidator(parse_address), Kind("host:port")]
 Count = Annotated[int, PlainValidator(whole_number()), Kind("whole number, at least 1")]

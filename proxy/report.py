@@ -34,10 +34,14 @@ class Report:
         provider = target.route.provider
         if error is None:
             self._metrics.attempt(provider, "ok", reachable=True)
+            if call.trace is not None:
+                call.trace.answered()
             return
         reachable = error.status is not None or error.kind not in _UNREACHABLE
         failure = client_fault(error).code or error.kind
         self._metrics.attempt(provider, failure, reachable=reachable)
+        if call.trace is not None:
+            call.trace.answered(failure, error.status)
         # What a provider says about a request that it found wrong may quote the request: that is for its client alone.
         # So may what it says of itself, and quote the answer besides.
         own_words = not error.begun and (error.status is None or error.status >= _SERVER_ERROR)
@@ -56,8 +60,9 @@ class Report:
 
     def interrupted(self, call: Call, target: Target, ending: Ending) -> None:
         """Count a call to a provider that this side ended; the request's own line says the rest."""
-        del call
         self._metrics.attempt(target.route.provider, ending.value, reachable=None)
+        if call.trace is not None:
+            call.trace.answered(ending.value)
 
     def passed_over(self, place: Place, out: bool) -> None:  # noqa: FBT001 - called back with one word
         """Log that requests pass a provider, or one model there, over; or do so no more."""

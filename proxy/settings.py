@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field, PlainValidator
 
-from proxy.addresses import EMBEDDED, LedgerUrl, StoreUrl
+from proxy.addresses import EMBEDDED, CollectorUrl, LedgerUrl, StoreUrl
 from proxy.limits import Limits, OnBudgetEnd, Period
 from proxy.mistakes import Wrong, nearest
 from proxy.pricing import PUSD_PER_USD, format_usd, nano_usd_ceil, parse_usd
@@ -26,6 +26,7 @@ from proxy.quantities import (
     Name,
     OptionalCount,
     OptionalSize,
+    Portion,
     Share,
     Size,
     Wait,
@@ -159,6 +160,23 @@ class Metrics(Section):
     """What the metrics page shows."""
 
     account_label: bool = Field(default=True, description="tell tokens and cost apart by account")
+    genai: bool = Field(default=False, description="also the families `gen_ai_…`, under OpenTelemetry's names")
+
+
+class Tracing(Section):
+    """Whether each request leaves a trace, and where."""
+
+    enabled: bool = Field(
+        default=False, description="send a trace of each request to a collector, and `traceparent` to providers"
+    )
+    endpoint: CollectorUrl = Field(
+        None,
+        description="the collector, by OTLP over HTTP: `http://127.0.0.1:4318`; left out, the variables "
+        "`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT` say it, else it is on this machine",
+    )
+    sample_ratio: Portion = Field(
+        1.0, description="how many of the requests are recorded whose client sends no `traceparent`, which decides it"
+    )
 
 
 class StoreEviction(StrEnum):
@@ -248,6 +266,7 @@ class Settings(Section):
     plans: Mapping[Name, Plan] = Field(default_factory=lambda: {_UNLIMITED: Plan()}, description="limits by name")
     default_plan: Filled = Field(_UNLIMITED, description="the plan of accounts that name none")
     metrics: Metrics = Field(default_factory=Metrics, description="what the metrics page shows")
+    tracing: Tracing = Field(default_factory=Tracing, description="whether each request leaves a trace, and where")
     failover: Failover = Field(default_factory=Failover, description="when another route of a model is tried")
     limits: Holds = Field(default_factory=Holds, description="how much a request takes in advance")
 

@@ -50,7 +50,8 @@ LEDGER_SECONDS: Final = 10.0
 """How long the rows of workers that have stopped may take into the ledger."""
 EMBEDDED: Final = "embedded"
 _NEEDS_RESTART: Final = (
-    *("store", "store_timeout", "store_eviction", "ledger", "data_dir", "metrics", "journal_sync", "journal_full"),
+    *("store", "store_timeout", "store_eviction", "ledger", "data_dir", "metrics", "tracing"),
+    *("journal_sync", "journal_full"),
 )
 _SERVER_NEEDS_RESTART: Final = ("listen", "admin_listen", "workers", "memory_limit")
 

@@ -67,6 +67,10 @@ class AnswerStream(Protocol):
     def reasoning_field(self) -> str | None:
         """The field that the provider's reasoning came in, if it came in one."""
 
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """The finish reasons of the choices, as far as there are any."""
+
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client."""
 

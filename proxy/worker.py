@@ -46,6 +46,7 @@ from proxy.stores.limits import RedisLimits
 from proxy.stores.opening import store_at
 from proxy.stores.server import Greeting, evicting
 from proxy.upstream.providers import open_upstreams
+from proxy.worker_tracing import start_tracing
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -86,7 +87,7 @@ class Worker:
         self._logger = logger
         configuration = _load(start.files)
         settings = configuration.settings
-        self._metrics = Metrics(account_label=settings.metrics.account_label)
+        self._metrics = Metrics(account_label=settings.metrics.account_label, genai=settings.metrics.genai)
         self._store = store_at(
             start.store_url,
             patience=settings.store_timeout,
@@ -131,6 +132,8 @@ class Worker:
             self._loop,
         )
         self._gateway.health.renew(settings.failover.policy())
+        self._tracing = start_tracing(settings.tracing, self._metrics.spans, logger)
+        self._gateway.tracer = None if self._tracing is None else self._tracing.tracer
         self._api = Api(serving, self._gateway, report, time.time)
         self._server = GatewayServer(self._api.handle, self._api.on_malformed, settings.server)
         self._stopping = asyncio.Event()
@@ -166,6 +169,8 @@ class Worker:
             task.cancel()
         await asyncio.wait(tasks)
         await self._journal.close()
+        if self._tracing is not None:
+            await self._tracing.close()
         self._metrics.flush()
         with contextlib.suppress(StoreUnavailable):
             await self._gateways.leave()

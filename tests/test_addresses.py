@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from proxy.addresses import (
     parse_base_url,
+    parse_collector,
     parse_header_name,
     parse_header_value,
     parse_ledger,
@@ -80,6 +81,27 @@ def test_what_is_no_store_is_refused(url):
 @pytest.mark.parametrize("url", ["embedded", "postgresql://user:pw@127.0.0.1:5432/usage", "postgresql:///usage"])
 def test_a_ledger_is_the_embedded_one_or_a_database(url):
     assert parse_ledger(url) == url
+
+
+@pytest.mark.parametrize(
+    ("written", "taken"),
+    [
+        ("http://127.0.0.1:4318", "http://127.0.0.1:4318/v1/traces"),
+        ("http://127.0.0.1:4318/", "http://127.0.0.1:4318/v1/traces"),
+        ("https://collector.example/otlp/v1/traces", "https://collector.example/otlp/v1/traces"),
+        (None, None),
+    ],
+)
+def test_a_collector_without_a_path_has_the_standard_s(written, taken):
+    assert parse_collector(written) == taken
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:4318", "grpc://h:4317", "http://u:p@h", "http://h?a=b", "http://h#a", 1]
+)
+def test_what_is_no_collector_is_refused(url):
+    with pytest.raises(Wrong):
+        parse_collector(url)
 
 
 @pytest.mark.parametrize("url", ["", "mysql://h/usage", "postgres", None])

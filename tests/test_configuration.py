@@ -3,6 +3,7 @@
 Each file in `bad_config/` is one kind of mistake; the lines that start with `# -> ` at its end are the exact messages.
 """
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,21 @@ class TestMistakes:
             f"{gateway}: plan: is not a known key; did you mean `plans`?",
             f"{catalog}: models: is empty; must list at least one model",
         ]
+
+    @pytest.mark.parametrize(
+        "missing", ["opentelemetry", "opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"]
+    )
+    def test_tracing_without_its_packages_says_what_to_install(self, gateway, monkeypatch, missing):
+        env = {"AION_PROXY_TRACING__ENABLED": "true"}
+        assert load(gateway, env).settings.tracing.enabled
+        for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, missing, None)
+        (mistake,) = mistakes(gateway, **env)
+        assert mistake.startswith(
+            f"{gateway}: tracing.enabled: is true, and OpenTelemetry's packages are not installed"
+        )
+        assert "pip install --requirement requirements-otel.txt" in mistake
 
     def test_a_missing_file_says_where_one_comes_from(self, tmp_path):
         path = tmp_path / "gateway.yaml"

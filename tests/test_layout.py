@@ -28,7 +28,7 @@ FLOORS = {
         *("proxy.pricing", "proxy.catalog", "proxy.settings", "proxy.providers", "proxy.addresses", "proxy.store_url"),
         *("proxy.egress", "proxy.provider_health", "proxy.pressure"),
         *("proxy.quantities", "proxy.moments", "proxy.sections", "proxy.mistakes", "proxy.drift", "proxy.translation"),
-        *("proxy.usage_record", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
+        *("proxy.usage_record", "proxy.trace", "proxy.trace_spans", "proxy.journal_*", "proxy.wire", "proxy.wire.*"),
     ),
     # Edges: the only floors that do input and output are this one and those above it.
     2: (
@@ -42,7 +42,7 @@ FLOORS = {
             "proxy.client_request",
             "proxy.aside",
         ),
-        *("proxy.configuration", "proxy.yaml_file", "proxy.memory"),
+        *("proxy.configuration", "proxy.yaml_file", "proxy.memory", "proxy.tracing", "proxy.otlp"),
     ),
     # Steps of a request: never one another, because what a step learned is in the value it returns.
     3: ("proxy.steps", "proxy.steps.*"),
@@ -54,7 +54,14 @@ FLOORS = {
     # The root: the only place that reads the clock, the environment and the command line, and builds the program.
     5: (
         *("proxy.app", "proxy.cli", "proxy.cli_*", "proxy.demo", "proxy.demo_*", "proxy.real_provider"),
-        *("proxy.supervisor", "proxy.worker", "proxy.worker_process", "proxy.listening", "proxy.control"),
+        *(
+            "proxy.supervisor",
+            "proxy.worker",
+            "proxy.worker_process",
+            "proxy.worker_tracing",
+            "proxy.listening",
+            "proxy.control",
+        ),
         *("proxy.counter_keeper", "proxy.admin_port"),
         "proxy.__main__",
         *("proxy.conformance", "proxy.conformance.*"),

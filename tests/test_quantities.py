@@ -11,6 +11,7 @@ from proxy.quantities import (
     parse_address,
     parse_duration,
     parse_name,
+    parse_portion,
     parse_ratio,
     parse_size,
     parse_text,
@@ -191,6 +192,28 @@ def test_ratios_are_two_integers(value, ratio):
 def test_other_values_are_no_ratios(value):
     with pytest.raises(ValueError, match="must be a whole number or a fraction"):
         parse_ratio(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "portion"),
+    [(0, 0.0), (1, 1.0), ("1", 1.0), (0.25, 0.25), ("0.001", 0.001), (1e-5, 0.00001), ("1.000", 1.0), ("1e-3", 0.001)],
+    ids=repr,
+)
+def test_portions_are_numbers_from_0_to_1(value, portion):
+    assert parse_portion(value) == portion
+
+
+@pytest.mark.parametrize(
+    "value", [1.01, "1.5", -0.1, "", "10%", ".5", "nan", "inf", True, None, "1e3", [], "0,5"], ids=repr
+)
+def test_other_values_are_no_portions(value):
+    with pytest.raises(ValueError, match="must be a number from 0 to 1"):
+        parse_portion(value)
+
+
+@given(st.floats(0, 1))
+def test_every_number_between_is_a_portion_as_it_is_written(number):
+    assert parse_portion(number) == parse_portion(str(number)) == number
 
 
 @pytest.mark.parametrize("name", ["a", "0", "open-router_2", "x" * 32], ids=repr)

@@ -105,7 +105,7 @@ def test_the_demo_provider_s_words_are_those_of_its_script() -> None:
 def families() -> dict[str, tuple[str, tuple[str, ...]]]:
     """Every metric family of the code by its name on the page, with its type and labels."""
     workers = CollectorRegistry()
-    Metrics(workers)
+    Metrics(workers, genai=True)
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     for registry in (workers, OwnMetrics("0").registry):
         for family in list(registry._collector_to_names):
@@ -249,7 +249,9 @@ def test_the_map_puts_every_file_on_its_floor() -> None:
 
 def test_every_dependency_is_named_with_its_reason_and_no_other() -> None:
     groups = PYPROJECT["dependency-groups"].values()
-    declared = [*PYPROJECT["project"]["dependencies"], *(name for group in groups for name in group)]
+    extras = PYPROJECT["project"]["optional-dependencies"].values()
+    listed = [PYPROJECT["project"]["dependencies"], *groups, *extras]
+    declared = [requirement for group in listed for requirement in group]
     wanted = {re.split(r"[\[<>=~! ]", requirement)[0] for requirement in declared}
     told = [name for row in rows("dependencies") for name in words(row[0])]
     assert sorted(set(told)) == sorted(wanted)

@@ -9,6 +9,7 @@ from proxy.accounts import Identity
 from proxy.call import Call, Endpoint, Target
 from proxy.catalog import Catalog, Model
 from proxy.errors import ErrorType, Fault, Refusal, invalid_request
+from proxy.trace import Trace
 from proxy.wire.chat_request import read_chat_request
 from proxy.wire.response_request import ResponseRequest, as_chat, native_stand_in, read_response_request
 
@@ -44,6 +45,7 @@ def accept(
     catalog: Catalog,
     targets: Mapping[str, Sequence[Target]],
     now: int,
+    trace: Trace | None = None,
 ) -> Call:
     """Return the call that a body makes; `targets` are those of every model, by its id. Raises `Refusal` (400, 403).
 
@@ -53,7 +55,7 @@ def accept(
     asked = read_chat_request(body) if response is None else response.shared
     try:
         model = _model(asked.model, identity, catalog)
-        call = Call(request_id, endpoint, asked, model, now, len(body), response)
+        call = Call(request_id, endpoint, asked, model, now, len(body), response, trace=trace)
         return call if response is None else _response_call(call, response, targets[call.model.id])
     except Refusal as refusal:
         refusal.stream = asked.stream

@@ -60,6 +60,9 @@ async def admit(
 
     Raises `NotAdmitted` (401, 403, 429, or 503 if the store is away).
     """
+    trace = call.trace
+    if trace is not None:
+        trace.asks_admission()
     for _ in range(ATTEMPTS):
         limits = limits_of(identity.account)
         hold = hold_for(call, limits, typical)
@@ -68,6 +71,8 @@ async def admit(
         except StoreUnavailable as away:
             raise NotAdmitted(_store_away(), unanswered=(hold, limits) if away.may_have_run else None) from None
         if isinstance(admission, Reservation):
+            if trace is not None:
+                trace.admitted()
             return admission, identity, limits
         if not isinstance(admission, AccountChanged):
             raise _refused(admission, limits)

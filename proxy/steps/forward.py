@@ -24,6 +24,7 @@ from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import SPENT, STOPPING, Answer
 from proxy.upstream.providers import Upstream
 from proxy.upstream.pump import FINISHED_SECONDS, ClientStream, Pump
+from proxy.wire.chat_plain import finish_reasons
 from proxy.wire.headers import ignored_line, request_head
 from proxy.wire.large_json import LARGE
 from proxy.wire.upstream_error import UpstreamError, client_fault, may_try_next, stream_fault
@@ -155,16 +156,17 @@ class _Attempt(Struct, frozen=True):
 
     async def run(self, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         """Return how it ended. Raises `UpstreamError` if nothing was sent to the client."""
+        upstream = self.upstream
         try:
             asked = self._asked() if self.call.size <= LARGE else await self.forwarder.aside.run(self._asked)
         except asyncio.CancelledError:
             return replace(outcome, ending=Ending.CLIENT_GONE), None
-        connection = self.upstream.pool.take_idle()
+        connection = upstream.pool.take_idle()
         while True:
             kept = connection is not None
             if connection is None:
                 try:
-                    connection = await self.upstream.pool.connect()
+                    connection = await upstream.pool.connect()
                 except asyncio.CancelledError:
                     return replace(outcome, ending=Ending.CLIENT_GONE), None
             exchange = self._ask(connection, asked, outcome.attempts)
@@ -186,15 +188,18 @@ class _Attempt(Struct, frozen=True):
                 self.forwarder.open.pop(exchange, None)
 
     def _asked(self) -> _Asked:
+        if self.call.trace is not None:
+            origin, route = self.upstream.origin, self.target.route
+            self.call.trace.asks(route.provider, route.model, origin.host, origin.port)
         stream = self.translation.stream() if self.call.request.stream else None
         return _Asked(self.translation.request(), stream)
 
     def _ask(self, connection: UpstreamConnection, asked: _Asked, attempts: int) -> Exchange:
-        body, stream = asked.body, asked.stream
+        body, stream, trace = asked.body, asked.stream, self.call.trace
         head = request_head(
             self.upstream.origin.path + self.translation.path,
             self.upstream.authority,
-            self.upstream.head_lines,
+            self.upstream.head_lines if trace is None else self.upstream.head_lines + trace.lines(),
             len(body),
             stream=stream is not None,
         )
@@ -206,6 +211,8 @@ class _Attempt(Struct, frozen=True):
     def _served(self, exchange: Exchange, result: Ending | bytes, outcome: Outcome) -> Outcome:
         if isinstance(exchange, Pump):
             assert isinstance(result, Ending)  # noqa: S101 - what a pump resolves to
+            if self.call.trace is not None:
+                self.call.trace.finish_reasons = exchange.stream.finish_reasons
             self.upstream.learn(exchange.stream.reasoning_field)
             return stream_outcome(outcome, result, exchange)
         assert isinstance(result, bytes)  # noqa: S101 - what an answer resolves to
@@ -267,6 +274,8 @@ class _Attempt(Struct, frozen=True):
 
     def _serve_answer(self, answered: Answered, outcome: Outcome) -> Outcome:
         self.answered()
+        if self.call.trace is not None:
+            self.call.trace.finish_reasons = finish_reasons(answered.body)
         self.upstream.learn(answered.reasoning_field)
         self.client.answer(200, answered.body, self.lines)
         return Outcome(

@@ -98,16 +98,18 @@ class Settler:
         of = watched(call, one.hold, one.limits)
         return None if of is None else Allowance(one.hold, of, self._begin_top_up)
 
-    def settle(self, reservation: Reservation, metered: Metered) -> None:
-        """Give back and charge. The first call for a reservation counts; it never fails and never waits."""
+    def settle(self, reservation: Reservation, metered: Metered) -> "asyncio.Future[object] | None":
+        """Give back and charge. The first call for a reservation counts; it never fails and never waits. Returns what
+        the store answers to the first try, for those who want to know.
+        """
         ended = self._open.pop(reservation.hold.request_id, None)
         if ended is None:
-            return
+            return None
         self.held_tokens -= ended.hold.tokens
         self.held_nusd -= ended.hold.nusd
         usage = metered.usage
         tokens, nusd = usage.prompt + usage.completion, nano_usd_ceil(metered.cost_pusd)
-        self._send(Settlement(ended.account, ended.hold, ended.maybe, ended.limits, tokens, nusd))
+        return self._send(Settlement(ended.account, ended.hold, ended.maybe, ended.limits, tokens, nusd))
 
     def give_back(self, account: str, hold: Hold, limits: Limits) -> None:
         """Settle a hold that the store may have taken for a request that was refused: it used nothing."""
@@ -204,13 +206,14 @@ class Settler:
         one.hold = wants
         allowance.granted()
 
-    def _send(self, settlement: Settlement) -> None:
+    def _send(self, settlement: Settlement) -> "asyncio.Future[object]":
         self._sent[settlement.hold.request_id] = settlement
         reply = self._store.begin_settle(
             settlement.account, settlement.hold, settlement.tokens, settlement.nusd, settlement.limits,
             maybe=settlement.maybe,
         )  # fmt: skip
         reply.add_done_callback(partial(self._answered, settlement))
+        return reply
 
     def _answered(self, settlement: Settlement, reply: "asyncio.Future[object]") -> None:
         self._sent.pop(settlement.hold.request_id, None)

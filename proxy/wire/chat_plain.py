@@ -46,8 +46,25 @@ class _Answer(Struct, forbid_unknown_fields=True):
     service_tier: Raw = Raw()
 
 
+class _Finish(Struct):
+    finish_reason: str
+
+
+class _Finished(Struct):
+    choices: list[_Finish]
+
+
 _choices: Final = msgspec.json.Decoder(list[_Choice])
+_finished: Final = msgspec.json.Decoder(_Finished)
 _answers: Final = msgspec.json.Decoder(_Answer)
+
+
+def finish_reasons(body: bytes) -> tuple[str, ...]:
+    """Return the finish reasons of a completion in the form that clients get; none of anything else."""
+    try:
+        return tuple(choice.finish_reason for choice in _finished.decode(body).choices)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ()
 
 
 class PlainChoices(Struct, frozen=True):

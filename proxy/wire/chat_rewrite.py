@@ -50,7 +50,8 @@ class Known:
         self.splitter = Splitter(plan)
         self.tools = ToolDeltas(new_id)
         self.begun = False
-        self.finished = False
+        self.finished: str | None = None
+        """Its finish reason, once there is one."""
 
     def rest(self) -> list[Delta]:
         """Return what is held back, because nothing follows."""
@@ -93,6 +94,12 @@ class ChunkWriter:
     def unfinished(self) -> list[int]:
         """The choices without a finish reason, in order."""
         return sorted(index for index, known in self._choices.items() if not known.finished)
+
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """The finish reasons that there are, in the order of their choices."""
+        reasons = (self._choices[index].finished for index in sorted(self._choices))
+        return tuple(reason for reason in reasons if reason is not None)
 
     @property
     def blockless(self) -> list[int]:
@@ -138,7 +145,7 @@ class ChunkWriter:
             if reason in FAILED:
                 failed, reason = reason, None
             if reason is not None:
-                known.finished = finishes = True
+                known.finished, finishes = reason, True
                 deltas += known.rest()
             written += spread(choice, index, deltas, reason)
         return Written(written, speaks, finishes, failed)
@@ -146,7 +153,7 @@ class ChunkWriter:
     def finish(self, index: int, reason: str) -> list[Choice]:
         """Return the last chunks of a choice that ended without a finish reason."""
         known = self._choices[index]
-        known.finished = True
+        known.finished = reason
         return [*_flushed(index, known), {"index": index, "delta": {}, "finish_reason": reason}]
 
     def flush(self) -> list[Choice]:

@@ -167,6 +167,11 @@ class ChatStream:
         return self._writer.reasoning_field if self._answer is None else self._answer.reasoning_field
 
     @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """The finish reasons of the choices so far; none of an answer that came whole."""
+        return self._writer.finish_reasons
+
+    @property
     def _over(self) -> bool:
         return self.ended or self.error is not None
 

@@ -78,6 +78,11 @@ class NativeStream:
         self.dropped = 0
         """Events that could not be read."""
 
+    @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """None: a response has a status instead."""
+        return ()
+
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
         if self.committed and self._reader.idle and not self.all_finished and self.error is None and _is_plain(piece):

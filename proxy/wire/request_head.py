@@ -12,6 +12,8 @@ from typing import Final
 from msgspec import Struct
 
 _MOST_DIGITS: Final = 12
+_JOINED: Final = frozenset({"traceparent", "tracestate"})
+"""A list may come in several lines (RFC 9110, 5.3); of a parent there is one, and two of them are then a bad one."""
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(?P<digits>[0-9]{1,12})[ \t]*(?=\r\n)", re.IGNORECASE)
 
 
@@ -21,7 +23,7 @@ class Head(Struct, frozen=True):
     method: str
     path: str
     headers: Mapping[str, str]
-    """The first value of each."""
+    """The first value of each; of those that trace, all values together."""
     authorizations: Sequence[str]
     """Every Authorization header."""
     chunks: bool = True
@@ -69,7 +71,10 @@ def read_head(head: bytes) -> Head:
     for line in lines:
         name, _, value = line.partition(":")
         name, value = name.lower(), value.strip(" \t")
-        headers.setdefault(name, value)
+        if name not in headers:
+            headers[name] = value
+        elif name in _JOINED:
+            headers[name] += "," + value
         if name == "authorization":
             authorizations.append(value)
         elif name == "connection":

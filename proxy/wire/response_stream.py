@@ -76,6 +76,11 @@ class ResponseStream:
         return self._chat.reasoning_field
 
     @property
+    def finish_reasons(self) -> tuple[str, ...]:
+        """Why the provider's answer ended, in the words of chat completions."""
+        return self._chat.finish_reasons
+
+    @property
     def dropped(self) -> int:
         """How many events could not be read."""
         return self._chat.dropped + self._dropped

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.providers import ReasoningStyle
 from proxy.wire.chat_answer import read_answer, write_answer
-from proxy.wire.chat_plain import read_plain_answer, write_plain_answer
+from proxy.wire.chat_plain import finish_reasons, read_plain_answer, write_plain_answer
 from proxy.wire.reasoning import UNTOUCHED, ReasoningMode, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError
 
@@ -102,6 +102,19 @@ def test_what_needs_a_closer_look_is_not_plain(answer):
 @pytest.mark.parametrize("body", [b"", b"{", b"null", encoded(ANSWER)[:-1], encoded(ANSWER).replace(b"\xc3", b"\xff")])
 def test_what_is_no_json_in_utf_8_is_not_plain(body):
     assert read_plain_answer(body, UNTOUCHED) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reasons"),
+    [
+        (encoded(ANSWER), ("stop",)),
+        (encoded(ANSWER | {"choices": [CHOICE, CHOICE | {"index": 1, "finish_reason": "length"}]}), ("stop", "length")),
+        *((body, ()) for body in (b"", b"{}", b'{"choices":[{"finish_reason":null}]}', b'{"output":[]}', b"\xff")),
+        (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"choices":[]}', ()),
+    ],
+)
+def test_finish_reasons_are_those_of_a_completion_and_else_none(body, reasons):
+    assert finish_reasons(body) == reasons
 
 
 @pytest.mark.parametrize("content", ["<think>x</think>y", "x</think>y", r"<\/think>"])

@@ -286,6 +286,15 @@ def test_e5_3_a_choice_that_did_not_finish_has_called_a_tool_only_if_it_did_so_i
         assert endings == {caller: "tool_calls", 1 - caller: "stop"}
 
 
+def test_the_finish_reasons_are_known_choice_by_choice():
+    stream = ChatStream(plan(choices=2))
+    stream.feed(lines(openai('{"role":"assistant","content":"b"}', index=1)))
+    assert stream.finish_reasons == ()
+    stream.feed(lines(openai('{"role":"assistant","content":"a"}', '"eos"')))
+    stream.feed(lines(openai("{}", '"length"', index=1)))
+    assert stream.finish_reasons == ("stop", "length")
+
+
 def test_all_choices_have_finished_only_when_each_has():
     stream = ChatStream(plan(choices=2))
     stream.feed(lines(openai('{"role":"assistant","content":"a"}', '"stop"')))

@@ -96,3 +96,11 @@ def test_two_keys_are_both_seen_and_end_the_connection():
 
 def test_a_client_of_http_1_0_understands_no_chunks():
     assert not read_head(b"GET / HTTP/1.0\r\n\r\n").chunks
+
+
+def test_of_repeated_headers_the_first_counts_and_of_those_that_trace_all_do():
+    more = b"X-A: c\r\nTracestate: a=1\r\ntraceparent: x\r\ntracestate: b=2\r\nTraceparent: y\r\n\r\n"
+    headers = read_head(HEAD[:-2] + more).headers
+    assert headers["x-a"] == "b"
+    assert headers["tracestate"] == "a=1,b=2"
+    assert headers["traceparent"] == "x,y"  # no good one, and so none
