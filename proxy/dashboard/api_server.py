@@ -19,7 +19,7 @@ from proxy.dashboard.openapi import EXPORT, MEDIA_TYPES, PREFIX, document
 from proxy.dashboard.operations import Operations
 from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
-from proxy.ledger.export import write
+from proxy.ledger.export import FormatUnavailable, ensure_available, write
 from proxy.ledger.queries import Selection, rows
 
 STATUS: Final = {
@@ -84,6 +84,10 @@ async def send_export(request: web.Request, gate: Gate, chosen: Selection, query
         file.seek(0, io.SEEK_SET)
         return file
 
+    try:
+        ensure_available(query.format)
+    except FormatUnavailable as why:
+        raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
     with await gate.desk.ledger.use(to_file) as file:
         name = f'attachment; filename="usage.{query.format.value}"'
         response = web.StreamResponse(headers={**_NO_STORE, "Content-Disposition": name})
