@@ -175,6 +175,7 @@ def test_a_literal_key_never_shares_a_variable_with_another_one(bench: Bench) ->
         ("general_settings.master_key", "aion-proxy keys create"),
         ("general_settings.database_url", "ledger: postgresql://"),
         ("environment_variables", "environment of the gateway"),
+        ("model_list[2].litellm_params.order", "weight 0"),
         ("litellm_settings.fallbacks[0].fast[0]", "weight 0"),
     ],
 )
@@ -191,6 +192,13 @@ def test_every_setting_of_a_file_is_either_taken_or_noted(bench: Bench) -> None:
     for place in ("model_list[0].litellm_params", "litellm_settings", "router_settings", "general_settings"):
         assert f"{place}.zzz" in places
     assert "zzz" in places
+
+
+@pytest.mark.parametrize("text", ["fallbacks: x", "fallbacks: [x]", "model_group_alias: [x]"])
+def test_a_setting_of_another_shape_is_noted_too(bench: Bench, text: str) -> None:
+    assert [
+        place for place in bench.notes(one("rpm: 1", f"router_settings: {{{text}}}\n")) if "router_settings" in place
+    ]
 
 
 def test_a_price_that_the_file_does_not_have_is_no_secret(bench: Bench) -> None:

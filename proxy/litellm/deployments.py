@@ -153,7 +153,7 @@ class Providers:
                 section.update(duration(one, ours, self.notes))
         dropped = params.get("additional_drop_params")
         if dropped is not None:
-            section["drop_params"] = [literally(text) for item in dropped.items() if (text := item.text())]
+            section["drop_params"] = [literally(text) for item in self.notes.items(dropped) if (text := item.text())]
         return section
 
     def _key(self, params: Entry, kind_name: str, kind: Kind, base_url: str) -> dict[str, str]:
@@ -179,6 +179,7 @@ class Providers:
         variable = given.variable()
         if variable is not None:
             self.variables.add(variable)
+            self.notes.add(given, "needs `allow_private: true` beside it if its host is a name of your own network")
             if kind.suffix:
                 self.notes.add(given, f"has to be without a slash at its end: {kind.suffix} follows it")
             return f"${{{variable}}}{kind.suffix}"
@@ -219,7 +220,7 @@ class Providers:
     def _headers(self, params: Entry) -> dict[str, str]:
         found: dict[str, str] = {}
         for given in filter(None, (params.get("extra_headers"), params.get("headers"))):
-            for name, value in given.fields().items():
+            for name, value in self.notes.fields(given).items():
                 try:
                     parse_header_name(name)
                 except Wrong as wrong:

@@ -97,6 +97,18 @@ class Notes:
         if note not in self.found:
             self.found.append(note)
 
+    def fields(self, entry: Entry | None) -> Mapping[str, Entry]:
+        """Return the fields of what should be a mapping; notes it if it is none."""
+        if entry is not None and not isinstance(entry.value, Mapping):
+            self.add(entry, "is no mapping, and was left out")
+        return {} if entry is None else entry.fields()
+
+    def items(self, entry: Entry | None) -> tuple[Entry, ...]:
+        """Return the items of what should be a list; notes it if it is none."""
+        if entry is not None and not isinstance(entry.value, tuple):
+            self.add(entry, "is no list, and was left out")
+        return () if entry is None else entry.items()
+
 
 def read(path: Path) -> Entry:
     """Read the file; raises ConfigurationError with everything that makes it unreadable."""

@@ -36,7 +36,7 @@ Catalog = dict[str, dict[str, Any]]
 def models(model_list: Entry | None, providers: Providers, notes: Notes, today: str) -> Catalog:
     """Return every model that has a route here; `today` is the date that each is given."""
     groups: dict[str, list[Deployment]] = {}
-    for entry in () if model_list is None else model_list.items():
+    for entry in notes.items(model_list):
         name = _name(entry, notes)
         for key, value in entry.fields().items():
             if key not in ("model_name", "litellm_params", "model_info", "rpm", "tpm") and value.value is not None:
@@ -104,7 +104,7 @@ def _model(name: str, group: Sequence[Deployment], notes: Notes, today: str) -> 
 
 
 def _unused_info(info: Entry | None, notes: Notes) -> None:
-    for key, value in {} if info is None else info.fields().items():
+    for key, value in notes.fields(info).items():
         if value.value is None or key in _INFO_HANDLED:
             continue
         if key in _INFO_UNNEEDED or key.startswith("supports_"):
@@ -173,7 +173,14 @@ def _routes(group: Sequence[Deployment], notes: Notes) -> list[dict[str, Any]]:
     leading = [deployment for deployment in group if deployment.order == first]
     weights = _weights(leading, notes)
     routes = [_route(one, weight) for one, weight in zip(leading, weights, strict=True)]
-    routes += [_route(one, 0) for one in sorted(group, key=lambda one: one.order) if one.order != first]
+    later = [one for one in sorted(group, key=lambda one: one.order) if one.order != first]
+    for one in later:
+        params = one.entry.get("litellm_params") or one.entry
+        notes.add(
+            params.get("order") or params,
+            "is later than another one: its route has weight 0, and is asked when the others failed",
+        )
+    routes += [_route(one, 0) for one in later]
     by_place: dict[tuple[str, str], dict[str, Any]] = {}
     for route in routes:
         by_place.setdefault((route["provider"], route["model"]), route)

@@ -71,7 +71,7 @@ def settings(
     failover: dict[str, Any] = {}
     for section in _SECTIONS:
         entry = document.get(section)
-        for key, value in {} if entry is None else entry.fields().items():
+        for key, value in notes.fields(entry).items():
             if value.value is not None:
                 _setting(key, value, catalog, providers, failover, notes)
     for key, value in document.fields().items():
@@ -90,7 +90,7 @@ def _setting(
 ) -> None:
     match key:
         case "fallbacks":
-            for name, others in [pair for one in value.items() for pair in one.fields().items()]:
+            for name, others in [pair for one in notes.items(value) for pair in notes.fields(one).items()]:
                 _fall_back(name, others, catalog, notes)
         case "default_fallbacks":
             for name in list(catalog):
@@ -143,7 +143,7 @@ def _fall_back(name: str, others: Entry, catalog: Catalog, notes: Notes) -> None
 
 def _aliases(value: Entry, catalog: Catalog, notes: Notes) -> None:
     names = {name for model in catalog.values() for name in (model["id"], *model.get("aliases", ()))}
-    for alias, target in value.fields().items():
+    for alias, target in notes.fields(value).items():
         given = target.get("model") or target
         model = catalog.get(given.text() or "")
         if model is None:

@@ -39,7 +39,7 @@ from proxy.stores.embedded import open_store
 from proxy.stores.gateways import RedisGateways
 from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
-from proxy.stores.moving import StoreMove
+from proxy.stores.moving import StoreMove, inventory
 from proxy.stores.opening import connect_store
 from tests.conftest import debian_redis
 from tests.stores.redis_servers import RedisServer, cluster, single
@@ -74,7 +74,7 @@ KILLED = """
     from contextlib import contextmanager
     from proxy import cli
     from proxy.ledger.database import Ledger
-    from proxy.stores.moving import StoreMove
+    from proxy.stores.moving import StoreMove, inventory
 
     left = int(sys.argv.pop(1))
 
@@ -432,3 +432,40 @@ def test_a_row_that_the_database_refuses_is_named_and_the_others_are_moved(fille
     assert "req_odd" in out
     with closing(Ledger.open(filled.ledger, filled.folder)) as ledger:
         assert {one.request_id for one in rows_in(ledger)} == {f"req_{name}" for name in ACCOUNTS}
+
+
+def test_progress_is_told_while_it_lasts(filled: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cli_migrate, "progress", told.append)
+    assert filled.migrate()[0] == 0
+    assert told[0] == "ledger: 3 of 3 rows"
+    assert told[-1] == "store: 147 of 147 values"
+
+
+def test_a_ledger_that_is_not_whole_keeps_no_store_from_going_its_own_way(filled: Bench) -> None:
+    with closing(Ledger.open("embedded", filled.data)) as ledger:
+        ledger.insert([record("req_odd", upstream_id="nul\x00nul")])
+    assert filled.migrate()[0] == 1
+    assert filled.run("accounts", "create", "later", config=filled.new)[0] == 0
+    assert filled.migrate()[0] == 1
+    assert len(filled.document("accounts", "list", config=filled.new)["accounts"]) == 4
+
+
+async def test_values_of_any_size_and_kind_arrive(tmp_path: Path, redis: RedisServer) -> None:
+    with single(debian_redis(), tmp_path / "second") as second:
+        urls = [f"redis://127.0.0.1:{server.port}/0" for server in (redis, second)]
+        async with connect_store(urls[0], call_timeout=30) as ours, connect_store(urls[1], call_timeout=30) as theirs:
+            await ours.call("SADD", _key("acme", "accounts").rpartition(":")[0], "acme")
+            await ours.call("RPUSH", _key("acme", "charged"), *(f"req_{number} 1 2" for number in range(20_000)))
+            await ours.call(
+                "ZADD", _key("acme", "late"), *(word for n in range(1_501) for word in (n + 0.5, f"r{n} 1 2"))
+            )
+            await ours.call("PEXPIRE", _key("acme", "late"), 3_600_000)
+            await ours.call("HSET", _key("acme", "acct"), "total_nusd", 2**63 - 1, "of_a_newer_release", b"\x00\xff")
+            having = await inventory(ours)
+            move = StoreMove(ours, theirs, "name")
+            await move.copy(having, lambda done, total: None)
+            assert await move.differing(having) == []
+            assert await theirs.call("LLEN", _key("acme", "charged")) == 20_000
+            assert 3_000_000 < await theirs.call("PTTL", _key("acme", "late")) <= 3_600_000
+            assert await theirs.call("HGET", _key("acme", "acct"), "of_a_newer_release") == b"\x00\xff"
