@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gateway_process import Gateway, eventually
 from ledger_rows import record
 from postgresql_server import PostgresqlServer
+from raw_client import chat
 from reading_ledger import rows_in, sums_in, sums_of
 from rows import row, started
 from sqlalchemy import inspect
@@ -469,3 +471,44 @@ async def test_values_of_any_size_and_kind_arrive(tmp_path: Path, redis: RedisSe
             assert await theirs.call("LLEN", _key("acme", "charged")) == 20_000
             assert 3_000_000 < await theirs.call("PTTL", _key("acme", "late")) <= 3_600_000
             assert await theirs.call("HGET", _key("acme", "acct"), "of_a_newer_release") == b"\x00\xff"
+
+
+def test_a_gateway_that_was_killed_goes_on_elsewhere_with_its_keys_and_what_they_used(
+    tmp_path: Path, redis: RedisServer, postgresql: PostgresqlServer
+) -> None:
+    ports = 'server: {listen: "127.0.0.1:0", admin_listen: "127.0.0.1:0"}\n'
+    old = ports + GATEWAY.format(data_dir=tmp_path / "data", store="embedded", ledger="embedded")
+    gateway = Gateway(tmp_path, old, CATALOG)
+    gateway.start()
+    try:
+        key = gateway.new_key()
+        assert key.ask("demo/echo").status == 200
+        with gateway.client() as client:
+            client.send(chat(key.secret, "demo/echo", "slow long 200", stream=True))
+            client.until(b"data: ")
+            gateway.signal(signal.SIGKILL)
+            gateway.ended()
+        target = tmp_path / "new.yaml"
+        store = f"redis://127.0.0.1:{redis.port}/0"
+        target.write_text(ports + GATEWAY.format(data_dir=tmp_path / "data", store=store, ledger=postgresql.url()))
+        assert eventually(lambda: _migrated(gateway, target))
+        gateway.config, gateway.store_url = target, store
+        gateway.start()
+        answer = key.ask("demo/echo")
+        assert answer.status == 200, answer
+        usage = gateway.command("usage")["rows"]
+        assert usage[0]["requests"] >= 2  # the whole one, and the one that was killed, by estimate
+        assert gateway.stop() == 0
+        assert gateway.command("ledger", "verify")["ok"]
+        assert gateway.command("usage")["rows"][0]["requests"] == 3
+    finally:
+        gateway.stop()
+
+
+def _migrated(gateway: Gateway, target: Path) -> bool:
+    """Workers of a gateway that was killed may live on for a moment; until then it is refused."""
+    try:
+        return bool(gateway.command("migrate", "--to", str(target))["ok"])
+    except AssertionError as refused:
+        assert "a gateway (or another command) uses" in str(refused), refused
+        return False
