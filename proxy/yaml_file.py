@@ -38,9 +38,40 @@ class _Loader(_SafeLoader):
 
 def read_mapping(path: Path, if_absent: str) -> tuple[dict[str, Any] | None, list[Mistake]]:
     """Return the file's mapping, None if unreadable, and what is wrong; `if_absent`: the remedy for a missing file."""
+    text, mistakes = _read(path, if_absent)
+    return (None, mistakes) if text is None else _parse(text, str(path))
+
+
+def read_nodes(path: Path, if_absent: str) -> tuple[MappingNode | None, list[Mistake]]:
+    """Return the file as the parser's nodes, which know their lines and the text of every scalar; else as
+    `read_mapping`. Nothing is converted, and merge keys (`<<`) still stand there.
+    """
+    text, mistakes = _read(path, if_absent)
+    if text is None:
+        return None, mistakes
+    check = _Check(str(path))
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            check.visit(node, ())
+    except yaml.MarkedYAMLError as error:
+        return None, [_syntax(error, str(path))]
+    except yaml.YAMLError:
+        return None, [Mistake(str(path), "", "holds control characters", "must be plain text")]
+    finally:
+        loader.dispose()
+    if check.mistakes:
+        return None, check.mistakes
+    if not isinstance(node, MappingNode):
+        return None, [Mistake(str(path), "", "is not a mapping", "must consist of lines such as `key: value`")]
+    return node, []
+
+
+def _read(path: Path, if_absent: str) -> tuple[str | None, list[Mistake]]:
     name = str(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig"), []
     except FileNotFoundError:
         return None, [Mistake(name, "", "does not exist", if_absent)]
     except OSError as error:
@@ -50,7 +81,6 @@ def read_mapping(path: Path, if_absent: str) -> tuple[dict[str, Any] | None, lis
         return None, [Mistake(name, "", f"is not UTF-8 text (byte {error.start})", "save it as UTF-8")]
     except ValueError:  # a null byte, or what the file system's encoding does not have
         return None, [Mistake(name, "", "cannot be the name of a file", if_absent)]
-    return _parse(text, name)
 
 
 def _parse(text: str, name: str) -> tuple[dict[str, Any] | None, list[Mistake]]:

@@ -49,7 +49,7 @@ FLOORS = {
     # The story that puts the steps one after the other, and the other things that the outside may ask for.
     4: (
         *("proxy.gateway", "proxy.refuse", "proxy.serving", "proxy.api", "proxy.health", "proxy.reconcile"),
-        *("proxy.admin", "proxy.admin.*", "proxy.dashboard", "proxy.dashboard.*"),
+        *("proxy.admin", "proxy.admin.*", "proxy.dashboard", "proxy.dashboard.*", "proxy.litellm", "proxy.litellm.*"),
     ),
     # The root: the only place that reads the clock, the environment and the command line, and builds the program.
     5: (

@@ -29,6 +29,7 @@ from proxy.limits import Limit
 from proxy.metrics import Metrics
 from proxy.pricing import Prices, format_usd
 from proxy.sections import Section
+from proxy.store_url import read_store_url
 from proxy.wire.chat_request import DROPPED
 from test_layout import FLOORS, MODULES, floor_of
 
@@ -208,6 +209,34 @@ def test_every_example_of_configuration_in_the_readme_is_yaml_that_this_program_
         file = tmp_path / f"{number}.yaml"
         file.write_text(example, "utf-8")
         load(file, {"LOCAL_API_KEY": "secret"})
+
+
+def test_every_configuration_on_the_page_about_many_machines_is_one_that_this_program_reads(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "from-one-machine-to-many.md").read_text(encoding="utf-8")
+    (tmp_path / "catalog.yaml").write_text((ROOT / "config" / "catalog.yaml").read_text(encoding="utf-8"), "utf-8")
+    stores = []
+    for language, block in FENCE.findall(page):
+        if language == "yaml":
+            file = tmp_path / "gateway.yaml"
+            # The catalog that ships has models of the provider that ships.
+            file.write_text(block.replace("providers:\n", "providers:\n  demo: {builtin: demo}\n"), "utf-8")
+            environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", block), "secret")
+            stores.append(
+                read_store_url(store) if (store := load(file, environ).settings.store) != "embedded" else None
+            )
+        for line in block.splitlines() if language == "sh" else ():
+            build_parser().parse_args(shlex.split(line)[1:])
+    assert [store and store.topology.name for store in stores] == [None, "SINGLE", "SINGLE", "SENTINEL", "CLUSTER"]
+
+
+def test_every_link_of_the_pages_leads_somewhere() -> None:
+    titles = re.findall(r"^#+ (.+)$", PROSE, re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+            path, _, anchor = link.partition("#")
+            assert (page.parent / path).exists(), link
+            assert not anchor or anchor in anchors, link
 
 
 def test_every_link_into_the_project_leads_somewhere() -> None:

@@ -22,7 +22,7 @@ from proxy.dashboard.trial import PATHS, trial
 from proxy.dashboard.watching import Watching
 from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
-from proxy.ledger.export import write
+from proxy.ledger.export import FormatUnavailable, ensure_available, write
 from proxy.ledger.requests import Filter, rows
 
 STATUS: Final = {
@@ -115,6 +115,10 @@ async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: E
         file.seek(0, io.SEEK_SET)
         return file
 
+    try:
+        ensure_available(query.format)
+    except FormatUnavailable as why:
+        raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
     with await gate.desk.ledger.use(to_file) as file:
         name = f'attachment; filename="usage.{query.format.value}"'
         response = web.StreamResponse(headers={**_NO_STORE, "Content-Disposition": name})

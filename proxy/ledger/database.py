@@ -79,8 +79,8 @@ class Ledger:
         self._add_account = _adding(usage_account, engine)
 
     @classmethod
-    def open(cls, url: str, data_dir: Path) -> Self:
-        """Open the ledger that the configuration names, and make or upgrade its tables.
+    def open(cls, url: str, data_dir: Path, *, prepare: bool = True) -> Self:
+        """Open the ledger that the configuration names, and make or upgrade its tables unless told not to `prepare`.
 
         Raises `LedgerUnavailable`, or `NewerLedger` if a newer version of the gateway has written it.
         """
@@ -91,7 +91,7 @@ class Ledger:
         try:
             with ledger.reading() as connection:
                 current = is_current(connection)
-            if not current:
+            if prepare and not current:
                 with ledger.writing() as connection:
                     migrate(connection)
         except NewerLedger:

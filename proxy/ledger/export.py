@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import islice
 from types import ModuleType
 from typing import Any, BinaryIO, Final
@@ -27,6 +28,7 @@ _BREAKS: Final = str.maketrans("\r\n", "  ")
 """Inside of a JSON text a line can only break between two values: a blank there means the same."""
 _SECONDS_KEPT: Final = 1_024
 _ROWS_IN_A_GROUP: Final = 50_000
+_PARQUET_NEEDS: Final = "pyarrow"
 
 
 class Format(StrEnum):
@@ -37,8 +39,25 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
+class FormatUnavailable(Exception):  # noqa: N818 - the state of this installation
+    """Rows cannot be written so here; the message says what to install."""
+
+
+def ensure_available(how: Format) -> None:
+    """Raise `FormatUnavailable` if this installation lacks what the format needs."""
+    if how is Format.PARQUET and find_spec(_PARQUET_NEEDS) is None:
+        raise FormatUnavailable(
+            f"Parquet needs the package {_PARQUET_NEEDS}, which is not installed: `pip install --requirement "
+            "requirements-parquet.txt` beside the gateway (build an image with `--build-arg PARQUET=yes`), or choose "
+            "csv or jsonl"
+        )
+
+
 def write(rows: Iterable[Sequence[Any]], how: Format, to: BinaryIO) -> None:
-    """Write all rows, each the values of `UsageRecord`'s fields in their order; raises what the file raises."""
+    """Write all rows, each the values of `UsageRecord`'s fields in their order; raises what the file raises.
+
+    Ask `ensure_available` first.
+    """
     {Format.CSV: _csv, Format.JSONL: _json_lines, Format.PARQUET: _parquet}[how](rows, to)
 
 

@@ -33,7 +33,8 @@ PAUSE_SECONDS: Final = 0.2
 RETRY_SECONDS: Final = 0.5
 ALARM_SECONDS: Final = 5.0
 TRIES: Final = 3
-_LOCK: Final = "sink.lock"
+LOCK: Final = "sink.lock"
+"""Held by the one that works."""
 _AWAY: Final = "the ledger is away: rows wait in the journal"
 
 
@@ -193,7 +194,7 @@ class Sink:
         """Take the right to be the sink of this directory, which ends with the process."""
         if self._lock is None:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self._root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -9,6 +9,7 @@ from dashboard_bench import ADMIN_TOKEN, NOW_MS, Bench, row
 from proxy.accounts import account_of_key, digest_of_key
 from proxy.dashboard.api import ROUTES
 from proxy.dashboard.attempts import PER_ADDRESS, WINDOW
+from proxy.ledger import export
 
 DAY = 86_400_000
 OTHERS = {("GET", "/export"), ("POST", "/keys/{key_id}/try")}
@@ -190,6 +191,12 @@ class TestTheLedger:
         assert csv.text.count("\n") == 3
         assert (await bench.api("GET", "/export?format=jsonl&account=other")).text.count("\n") == 1
         assert (await bench.api("GET", "/export?format=parquet")).text.startswith("PAR1")
+
+    async def test_a_format_whose_library_is_missing_is_refused_with_the_remedy(self, bench: Bench, monkeypatch):
+        monkeypatch.setattr(export, "_PARQUET_NEEDS", "a_package_that_nobody_has")
+        refused = await bench.api("GET", "/export?format=parquet")
+        assert refused.status == 503
+        assert "requirements-parquet.txt" in refused.text
 
     async def test_verify_says_what_holds_and_what_could_not_be_compared(self, bench: Bench):
         await bench.rows(row(1))

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from proxy.cli import run
 from proxy.cli_outside import Outside
+from proxy.ledger import export
 from proxy.ledger.database import Ledger
 
 CONFIG = "data_dir: {folder}/data\nproviders: {{demo: {{builtin: demo}}}}\n{more}"
@@ -161,6 +162,15 @@ def test_an_export_goes_into_a_file(used: Bench):
     file = used.folder / "rows.parquet"
     assert used.run("ledger", "export", "--format", "parquet", "--output", str(file)) == (0, "", "")
     assert pq.read_table(file).num_rows == 3
+
+
+def test_without_its_library_parquet_is_refused_with_the_remedy_and_no_file_is_touched(used: Bench, monkeypatch):
+    monkeypatch.setattr(export, "_PARQUET_NEEDS", "a_package_that_nobody_has")
+    file = used.folder / "rows.parquet"
+    file.write_bytes(b"older rows")
+    code, out, err = used.run("ledger", "export", "--format", "parquet", "--output", str(file))
+    assert (code, out, file.read_bytes()) == (1, "", b"older rows")
+    assert "requirements-parquet.txt" in err
 
 
 def test_a_folder_that_is_not_there_is_named(used: Bench):

@@ -635,26 +635,28 @@ class TestClientsThatLeave:
             assert (outcome.ending, outcome.usage.completion) == (Ending.CLIENT_GONE, 2)
             assert one.watch.told == [("one", "client_gone")]
 
-    def leave_with_the_end(self, one: Bench, task: "asyncio.Task[tuple[Outcome, Exchange | None]]") -> Exchange:
+    def leave_with_the_end(
+        self, one: Bench, task: "asyncio.Task[tuple[Outcome, Exchange | None]]", monkeypatch: pytest.MonkeyPatch
+    ) -> Exchange:
         """Let the client go when the exchange is over, but before the one who waits for it has heard of it."""
         (exchange,) = one.open
         resolve = exchange._resolve
 
-        def both(result: object) -> None:
+        def both(_exchange: Exchange, result: object) -> None:
             resolve(result)
             task.cancel()
 
-        exchange._resolve = both
+        monkeypatch.setattr(type(exchange), "_resolve", both)
         return exchange
 
     @pytest.mark.parametrize("stream", [False, True])
-    async def test_in_the_very_moment_of_the_end_all_is_known_and_the_connection_stays_good(self, stream):
+    async def test_in_the_very_moment_of_the_end_all_is_known_and_the_connection_stays_good(self, stream, monkeypatch):
         go = asyncio.Event()
         whole = SSE + b"".join(chunk(piece) for piece in (ROLE, text("Hello"), FINISH, USAGE, DONE)) + chunk(b"")
         async with bench(waiting(go, whole if stream else http(answer()))) as one:
             task = one.begin(stream=stream)
             await until(lambda: one.open)
-            exchange = self.leave_with_the_end(one, task)
+            exchange = self.leave_with_the_end(one, task, monkeypatch)
             go.set()
             async with asyncio.timeout(WAIT):
                 outcome, unread = await task
@@ -665,12 +667,12 @@ class TestClientsThatLeave:
             assert one.upstreams["one"].pool.take_idle() is not None
             assert one.watch.told == [("one", "client_gone")]
 
-    async def test_in_the_very_moment_of_a_failure_nobody_else_is_asked(self):
+    async def test_in_the_very_moment_of_a_failure_nobody_else_is_asked(self, monkeypatch):
         go = asyncio.Event()
         async with bench(waiting(go, http(b"{}", status="500 Status")), OK) as one:
             task = one.begin()
             await until(lambda: one.open)
-            self.leave_with_the_end(one, task)
+            self.leave_with_the_end(one, task, monkeypatch)
             go.set()
             async with asyncio.timeout(WAIT):
                 outcome, unread = await task

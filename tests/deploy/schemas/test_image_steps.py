@@ -17,6 +17,7 @@ import run
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
 PATIENCE = 110
+MOST_BYTES = 120_000_000
 INSTALLED = "/opt/aion-proxy"
 
 
@@ -67,6 +68,22 @@ def test_the_gateway_of_the_image_takes_the_image_s_configuration(image, tmp_pat
 def test_it_holds_no_tool_that_builds_or_installs(image):
     programs = {path.name for path in (image / "bin").iterdir()}
     assert not [name for name in programs if name.startswith(("pip", "uv", "flit", "pytest", "ruff", "gcc"))]
+
+
+def test_it_is_small_because_the_library_for_parquet_is_left_out(image):
+    size = sum(path.lstat().st_size for path in image.rglob("*") if not path.is_dir())
+    assert size < MOST_BYTES, f"{size:,} bytes"
+    assert not list(image.glob("lib/python*/site-packages/pyarrow*"))
+
+
+def test_the_library_for_parquet_is_installed_where_the_build_asks_for_it():
+    (requirements,) = re.findall(r"--requirement requirements-otel\.txt (.*)$", DOCKERFILE, re.MULTILINE)
+    for asked, words in (({"PARQUET": "yes"}, "--requirement requirements-parquet.txt"), ({}, "")):
+        done = subprocess.run(
+            ["sh", "-euc", f"echo {requirements}"], env=asked, capture_output=True, text=True, timeout=10, check=True
+        )
+        assert done.stdout.strip() == words
+    assert "\nARG PARQUET=\n" in DOCKERFILE.split("\nFROM ")[1]
 
 
 @pytest.fixture(scope="module")
