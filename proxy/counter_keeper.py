@@ -2,7 +2,7 @@
 and shows what they leave of budgets.
 
 A thread with a loop of its own, because it waits for a database as well as for the store, and nobody waits for it. It
-keeps nothing in memory: whatever interrupts it, the next round does the same work.
+remembers nothing of a round: whatever interrupts it, the next one does the same work.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+from sqlalchemy.exc import OperationalError
 
 from proxy.admin.accounts import Accounts
 from proxy.errors import StoreUnavailable
@@ -49,6 +51,8 @@ class CounterKeeper:
         self._logger = logger
         self._stop = threading.Event()
         self._told: str | None = None
+        self._ledger: Ledger | None = None
+        """Opened once: what SQLAlchemy makes for an engine outlives it, and would be made anew for each round."""
 
     def start(self) -> None:
         """Begin, in a thread that ends with the process."""
@@ -63,15 +67,16 @@ class CounterKeeper:
             try:
                 asyncio.run(self._round())
                 self._told = None
-            except (StoreUnavailable, LedgerUnavailable):
+            except (StoreUnavailable, LedgerUnavailable, OperationalError):
                 pass  # whoever needs them for requests says that they are away
             except (OtherLedgers, NewerLedger) as why:
                 self._tell(str(why))
             except Exception as error:  # noqa: BLE001 - the next round may work, and counters must not stay wrong
+                self._ledger = None  # to open it is to make the tables that it may have lost
                 self._tell(f"{type(error).__name__}: {str(error)[:500]}")
 
     async def _round(self) -> None:
-        ledger = Ledger.open(self._ledger_url, self._data_dir)
+        ledger = self._ledger = self._ledger or Ledger.open(self._ledger_url, self._data_dir)
         store = store_at(self._store_url, call_timeout=_CALL_SECONDS)
         try:
             with suppress(StoreUnavailable):  # a cluster may have lost a node, which concerns its own accounts only
@@ -82,7 +87,7 @@ class CounterKeeper:
                 await self._show_budgets(store)
         finally:
             await store.close()
-            ledger.close()
+            ledger.close()  # its connections; the next round opens others
         self._metrics.corrected(len(corrections))
         for correction in corrections:
             self._logger.warning(

@@ -110,13 +110,15 @@ class Connection(BaseProtocol):
             self._broken(_too_many())
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """End the handler of a client that has gone, at once."""
+        """End the handler of a client that has gone, and let go of all that leads back here: no collector needs to."""
         super().connection_lost(exc)
         self._over = True
         self._waiting.clear()
         self._server.lost(self)
-        if self.task is not None:
-            self.task.cancel()
+        task, self.task = self.task, None
+        self._parser = self._content = self._client = self.flow = None
+        if task is not None:
+            task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Find the requests in what came, and serve them; empty `data` means that what was held may be parsed now."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from leftovers import nothing_to_collect
 from proxy import client_request, http_server
 from proxy.client_request import ClientRequest
 from proxy.errors import Refusal
@@ -759,3 +760,33 @@ class TestWaiting:
         async with serving(story, idle_timeout="20ms") as served, client_of(served) as line:
             line.send(GET)
             assert (await line.answer())[1] == b"late"
+
+
+class TestNothingWaitsForACollector:
+    """A connection that has ended is gone, with what its client had sent."""
+
+    async def test_of_one_that_served(self):
+        async with serving(echo) as served:
+            with nothing_to_collect():
+                async with client_of(served) as line:
+                    for request in (post(b"whole"), post(b"whole"), chunked(b"in", b"chunks")):
+                        line.send(request)
+                        await line.answer()
+                await until(lambda: not served.server._connections)
+
+    @pytest.mark.parametrize("request_sent", [GET, post(b"whole"), chunked(b"not all", end=b"")])
+    async def test_of_one_whose_client_left_while_it_was_served(self, request_sent):
+        began = asyncio.Event()
+
+        async def story(client):
+            began.set()
+            await client.body(LIMIT)
+            await asyncio.Event().wait()
+
+        async with serving(story) as served:
+            with nothing_to_collect():
+                async with client_of(served) as line:
+                    line.send(request_sent)
+                    await asyncio.wait_for(began.wait(), WAIT)
+                await until(lambda: served.cancelled)
+                await until(lambda: not served.server._connections)

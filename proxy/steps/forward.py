@@ -104,6 +104,7 @@ async def forward(
         try:
             served = await attempt.run(outcome)
         except UpstreamError as error:
+            error.__traceback__ = None  # it keeps the exchange, which keeps the error, until a collector finds them
             outcome = replace(outcome, sent=outcome.sent or error.sent)
             if error.kind == STOPPING:
                 forwarder.watch.interrupted(call, target, Ending.CANCELLED)
@@ -322,7 +323,8 @@ async def drain(
         if isinstance(result, bytes):
             translation = translation_of(call, target, upstream.dialect, forwarder.around)
             return answer_outcome(outcome, await forwarder.aside.run(partial(translation.answer, result)))
-    except (UpstreamError, TimeoutError):
+    except (UpstreamError, TimeoutError) as error:
+        error.__traceback__ = None  # as in `forward`
         exchange.abort()
     finally:
         upstream.drains -= 1

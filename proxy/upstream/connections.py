@@ -188,6 +188,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Finish an answer whose end is the end of the connection; any other was cut off."""
         self._transport = None
+        del self._parser  # it knows this connection, and the two would wait for a collector
         receiver, self._receiver = self._receiver, None
         if receiver is None:
             return

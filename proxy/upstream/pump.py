@@ -261,6 +261,12 @@ class Pump(Exchange[Ending]):
         if self._result is None:
             self._end_early(stopping())
 
+    def _resolve(self, result: Ending | Exception) -> None:
+        """End, and know nobody any more who knows this: then all of it goes at once, and waits for no collector."""
+        super()._resolve(result)
+        self._client = self._gauge = self.on_start = None
+        self._fail_events = _nothing
+
     def _send(self, out: bytes, now: float) -> None:
         if self._client is None:
             return
@@ -326,6 +332,11 @@ class Pump(Exchange[Ending]):
             self._connection.resume()
         elif not before and (waits or paused):
             self._connection.pause()
+
+
+def _nothing(_error: UpstreamError) -> bytes:
+    """What is written of a failure when all was said."""
+    return b""
 
 
 _ENDINGS: Final = {

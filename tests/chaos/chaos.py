@@ -11,18 +11,17 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import uvloop
+from command import Say, carry_out
 from oracle import Oracle
-from places import TIGHT_BUDGET_USD, ChaosError, Place, account_name
+from places import TIGHT_BUDGET_USD, Place, account_name
 from plan import ACCOUNTS, TIGHT_ACCOUNT, planned
 from traffic import Traffic
 from verdict import Verdict, by_number, judge, nusd
@@ -60,7 +59,7 @@ class Report:
 class Faults:
     """Kills what the dice say, as long as the traffic runs."""
 
-    def __init__(self, place: Place, dice: Random, every: float, say: Callable[[str], None]) -> None:
+    def __init__(self, place: Place, dice: Random, every: float, say: Say) -> None:
         self._place = place
         self._dice = dice
         self._every = every
@@ -118,7 +117,7 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-async def run(options: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> Report:
+async def run(options: argparse.Namespace, folder: Path, say: Say) -> Report:
     """One run; returns what it found."""
     plan = partial(planned, options.seed)
     oracle = Oracle(plan)
@@ -142,7 +141,7 @@ async def run(options: argparse.Namespace, folder: Path, say: Callable[[str], No
         await oracle.stop()
 
 
-async def load(options: argparse.Namespace, traffic: Traffic, faults: Faults, say: Callable[[str], None]) -> None:
+async def load(options: argparse.Namespace, traffic: Traffic, faults: Faults, say: Say) -> None:
     """Send requests and make faults until the command line is satisfied."""
     began = time.monotonic()
     shown = began
@@ -166,9 +165,7 @@ async def load(options: argparse.Namespace, traffic: Traffic, faults: Faults, sa
             over.set()
 
 
-def settled(
-    place: Place, oracle: Oracle, traffic: Traffic, seed: int, say: Callable[[str], None]
-) -> tuple[Verdict, Report]:
+def settled(place: Place, oracle: Oracle, traffic: Traffic, seed: int, say: Say) -> tuple[Verdict, Report]:
     """Compare the accounts until they agree, or time is up."""
     deadline = time.monotonic() + SETTLES_WITHIN_S
     while True:
@@ -229,38 +226,20 @@ def table(report: Report) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()) + found
 
 
-@contextlib.contextmanager
-def folder_of(options: argparse.Namespace) -> Iterator[Path]:
-    """The folder of the run: thrown away at its end, or kept where the command line says."""
-    if options.keep is not None:
-        options.keep.mkdir(parents=True)
-        yield options.keep
-        return
-    with tempfile.TemporaryDirectory(prefix="aion-chaos-") as folder:
-        yield Path(folder)
+def shown(report: Report, *, as_json: bool) -> bool:
+    """Print what a run found, for people or for programs; returns whether everything agrees."""
+    if as_json:
+        fields = {name: getattr(report, name) for name in report.__slots__}
+        print(json.dumps({"ok": report.ok, **fields}, indent=2))
+    else:
+        print(table(report))
+    return report.ok
 
 
 def main() -> int:
     """Run; 0 if everything agrees."""
     options = arguments()
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
-
-    say(f"seed {options.seed}")
-    with folder_of(options) as folder:
-        try:
-            report = uvloop.run(run(options, folder, say))
-        except ChaosError as error:
-            print(f"chaos: {error}", file=sys.stderr)
-            return 1
-    if options.json:
-        fields = {name: getattr(report, name) for name in report.__slots__}
-        print(json.dumps({"ok": report.ok, **fields}, indent=2))
-    else:
-        print(table(report))
-    return 0 if report.ok else 1
+    return carry_out("chaos", options, run, partial(shown, as_json=options.json))
 
 
 if __name__ == "__main__":

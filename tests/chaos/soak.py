@@ -14,27 +14,30 @@ import sys
 import time
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
 
-import uvloop
+from command import Say, carry_out
 from oracle import Oracle
-from places import ChaosError, Place
+from places import Place
 from plan import planned
-from steadiness import MIB, Sample, mib_per_hour
+from steadiness import MIB, Growth, Sample, growth
 from traffic import Traffic
 
-from chaos import folder_of, settled, table
+from chaos import settled, table
 
 GROWTH = 1.0
 """MiB an hour that a process may grow after its warm-up."""
+WARM_UP_S = 600.0
+"""Until then everything has happened that happens for the first time; of a shorter run it is a third."""
 FILES_MORE = 4
 """Files that a process may have open more at its end than before the first request: the store's connections."""
 QUIET_WITHIN_S = 120.0
 """How long connections that nobody uses may be kept."""
 SAMPLE_S = 5.0
+LONG_S = 20.0
+"""How long store and ledger are away once, at the beginning."""
 
 
 class Weather:
@@ -47,7 +50,12 @@ class Weather:
         self.seen: dict[str, int] = defaultdict(int)
 
     async def run(self, over: asyncio.Event) -> None:
-        """Go on until the traffic is over."""
+        """Go on until the traffic is over.
+
+        The longest outages come first: what piles up in them is the most that is ever kept, and no growth.
+        """
+        await asyncio.to_thread(self.kill_store, LONG_S)
+        await asyncio.to_thread(self.kill_ledger, LONG_S)
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), self._every)
@@ -56,10 +64,10 @@ class Weather:
             self.seen[what.__name__] += 1
             await asyncio.to_thread(what)
 
-    def kill_store(self) -> None:
-        """Kill Redis and start it again."""
+    def kill_store(self, away: float = 0.5) -> None:
+        """Kill Redis and start it again after so many seconds."""
         self._place.redis.kill()
-        time.sleep(0.5)
+        time.sleep(away)
         self._place.redis.start()
 
     def stop_store(self) -> None:
@@ -68,10 +76,10 @@ class Weather:
         time.sleep(1)
         self._place.redis.signal(signal.SIGCONT)
 
-    def kill_ledger(self) -> None:
-        """Kill PostgreSQL and start it again."""
+    def kill_ledger(self, away: float = 0.5) -> None:
+        """Kill PostgreSQL and start it again after so many seconds."""
         self._place.database.kill()
-        time.sleep(0.5)
+        time.sleep(away)
         self._place.database.start()
 
     def flush(self) -> None:
@@ -104,9 +112,10 @@ class Watch:
         for number, gateway in enumerate(self._place.gateways):
             for pid in gateway.processes():
                 kind = "supervisor" if pid == gateway.processes()[0] else "worker"
-                resident = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                _, resident, of_files, *_ = map(int, Path(f"/proc/{pid}/statm").read_text("ascii").split())
+                own = (resident - of_files) * os.sysconf("SC_PAGE_SIZE")  # libraries come and go with the page cache
                 files = sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-                sample = Sample(time.monotonic() - self._began, resident, files)
+                sample = Sample(time.monotonic() - self._began, own, files)
                 self.samples[f"gateway {number}, {kind} {pid}"].append(sample)
 
 
@@ -140,7 +149,7 @@ def tasks(place: Place) -> list[float]:
     return found
 
 
-async def run(options: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> list[str]:
+async def run(options: argparse.Namespace, folder: Path, say: Say) -> list[str]:
     """One run; returns what it found, and prints what it saw."""
     plan = partial(planned, options.seed)
     oracle = Oracle(plan)
@@ -168,17 +177,18 @@ async def run(options: argparse.Namespace, folder: Path, say: Callable[[str], No
             await traffic.run(more)
             over.set()
         say(f"the traffic has ended after {len(traffic.seen)} requests; waiting for quiet")
-        growth = {name: mib_per_hour(taken, options.seconds / 3) for name, taken in watch.samples.items()}
+        warm_up = min(WARM_UP_S, options.seconds / 3)
+        rates = {name: growth(taken, warm_up) for name, taken in watch.samples.items()}
         await asyncio.to_thread(place.wait_for_ledger)
         verdict, report = await asyncio.to_thread(settled, place, oracle, traffic, options.seed, say)
         report.lost, report.doubled = len(verdict.lost), len(verdict.doubled)
         report.wrong, report.invented = len(verdict.wrong), len(verdict.invented)
         report.findings += await asyncio.to_thread(left_behind, place, watch, before)
         report.findings += [
-            f"{name} grows by {rate:.1f} MiB an hour" for name, rate in growth.items() if rate >= GROWTH
+            f"{name} grows by {found.rate:.1f} MiB an hour" for name, found in rates.items() if found.rate >= GROWTH
         ]
         report.findings += [f"{name} came or went" for name, taken in watch.samples.items() if taken[0].at > SAMPLE_S]
-        show(options, table(report), watch, growth, weather)
+        show(options, table(report), watch, rates, weather)
         return report.findings
     finally:
         codes = await asyncio.to_thread(place.stop)
@@ -186,12 +196,13 @@ async def run(options: argparse.Namespace, folder: Path, say: Callable[[str], No
         await oracle.stop()
 
 
-def show(options: argparse.Namespace, accounts: str, watch: Watch, growth: dict[str, float], weather: Weather) -> None:
+def show(options: argparse.Namespace, accounts: str, watch: Watch, rates: dict[str, Growth], weather: Weather) -> None:
     """Print what was seen, for people or for programs."""
     processes = {
         name: {
-            "growth_mib_per_hour": round(growth[name], 2),
-            "resident_mib": [round(taken[at].resident / MIB, 1) for at in (0, len(taken) // 2, -1)],
+            "growth_mib_per_hour": round(rates[name].rate, 2),
+            "standard_error": round(rates[name].error, 2),
+            "memory_mib": [round(taken[at].memory / MIB, 1) for at in (0, len(taken) // 2, -1)],
             "open_files": [taken[0].files, max(sample.files for sample in taken), taken[-1].files],
         }
         for name, taken in watch.samples.items()
@@ -202,10 +213,11 @@ def show(options: argparse.Namespace, accounts: str, watch: Watch, growth: dict[
     print(accounts)
     print("faults:", ", ".join(f"{name} {count}" for name, count in sorted(weather.seen.items())))
     for name, facts in processes.items():
-        first, middle, last = facts["resident_mib"]
+        first, middle, last = facts["memory_mib"]
         start, most, end = facts["open_files"]
         print(
-            f"{name}: {facts['growth_mib_per_hour']:+.2f} MiB an hour ({first} MiB, {middle}, {last}); "
+            f"{name}: {facts['growth_mib_per_hour']:+.2f} ± {facts['standard_error']:.2f} MiB an hour "
+            f"({first} MiB, {middle}, {last}); "
             f"open files {start}, at most {most}, {end} at the end"
         )
 
@@ -224,20 +236,7 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run; 0 if nothing was found."""
-    options = arguments()
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        print(f"[{time.monotonic() - began:6.1f} s] {text}", file=sys.stderr, flush=True)
-
-    say(f"seed {options.seed}")
-    with folder_of(options) as folder:
-        try:
-            findings = uvloop.run(run(options, folder, say))
-        except ChaosError as error:
-            print(f"soak: {error}", file=sys.stderr)
-            return 1
-    return 1 if findings else 0
+    return carry_out("soak", arguments(), run, lambda findings: not findings)
 
 
 if __name__ == "__main__":

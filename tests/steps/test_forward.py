@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from leftovers import nothing_to_collect
 from proxy.aside import Aside
 from proxy.call import Call, Ending, Outcome, Target, Underway
 from proxy.errors import ErrorType
@@ -106,7 +107,7 @@ class Client:
         self.finished += 1
 
     def on_flow(self, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        pass
+        self.flow = (pause, resume)
 
     def drop(self) -> None:
         raise AssertionError("no client here is slow")
@@ -710,6 +711,49 @@ class TestLimitsThatEndInTheMiddle:
             assert "choices" not in told
             assert (told["error"]["type"], told["error"]["code"]) == ("rate_limit_error", code)
             assert one.watch.told == [("one", "cut")]
+
+
+class TestNothingWaitsForACollector:
+    """A request that is over is gone, with its body and its answer: a collector may be a thousand requests away."""
+
+    async def asked(self, one: Bench, *, stream: bool, leave: bool = False) -> None:
+        """Serve a call with an allowance and its own client, to its end; nobody else keeps anything of it."""
+        made, hold = call(stream=stream), Hold("req_1", 110, 10**9)
+        of = watched(made, hold, Limits(budget_nusd=10**9))
+        allowance = None if of is None else Allowance(hold, of, lambda it, _: it.granted())
+        client = Client()
+        task = one.loop.create_task(forward(made, one.targets, client, LINES, one.upstreams, one.forwarder, allowance))
+        if leave:
+            await until(lambda: client.started)
+            task.cancel()
+        outcome, unread = await asyncio.wait_for(task, WAIT)
+        if unread is not None:
+            await drain(unread, made, outcome, one.upstreams, one.forwarder)
+
+    @pytest.mark.parametrize(
+        ("stream", "script"),
+        [
+            (True, STREAM),
+            (False, OK),
+            (True, failing(500)),
+            (False, failing(500)),
+            (True, streaming(ROLE, text("Hello"), b'data: {"error":{"message":"no"}}\n\n')),
+            (True, closing(SSE + chunk(ROLE))),
+            (True, closing(b"")),
+        ],
+        ids=["stream", "answer", "stream refused", "answer refused", "error in it", "cut", "no answer"],
+    )
+    async def test_of_an_exchange_that_the_provider_ends(self, stream, script):
+        async with bench([script, script]) as one:
+            with nothing_to_collect():
+                await self.asked(one, stream=stream)
+
+    @pytest.mark.parametrize("fields", [{}, {"on_disconnect": "drain", "drain_max": 0.02}], ids=["cancel", "drain"])
+    async def test_of_an_exchange_whose_client_has_left(self, fields):
+        async with bench(halting(ROLE, text("Hello")), **fields) as one:
+            with nothing_to_collect():
+                await self.asked(one, stream=True, leave=True)
+                await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
 
 
 class TestUsageInEveryEvent:

@@ -1,6 +1,7 @@
 """The keeper of counters as it runs beside a gateway: round after round, over one server and over a cluster."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,28 @@ async def test_a_counter_that_was_changed_by_hand_is_right_again_by_itself(
         await until_spent(store, "acme", CHARGED)
         await store.call("HINCRBY", f"{shard_prefix(shard_of('acme'))}acct:acme", "total_nusd", 10**9)
         await until_spent(store, "acme", CHARGED)
+
+
+async def test_the_ledger_is_opened_once_and_no_connection_to_it_is_kept(
+    store: Store, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    opened: list[Ledger] = []
+    open_ledger = Ledger.open
+
+    def note(url: str, data_dir: Path) -> Ledger:
+        opened.append(open_ledger(url, data_dir))
+        return opened[-1]
+
+    monkeypatch.setattr(Ledger, "open", note)
+    await RedisKeys(store).create_account(account("acme"))
+    with keeping(store_url, tmp_path, monkeypatch, "acme"):
+        for _ in range(5):
+            await until_spent(store, "acme", CHARGED)
+            await store.call("HINCRBY", f"{shard_prefix(shard_of('acme'))}acct:acme", "total_nusd", 10**9)
+        (rounds,) = (thread for thread in threading.enumerate() if thread.name == "counters")
+    await asyncio.to_thread(rounds.join, PATIENCE)
+    _, ledger = opened  # the first is the test's
+    assert ledger.engine.pool.checkedin() == 0
 
 
 async def test_a_lost_node_of_a_cluster_keeps_no_other_account_from_its_ledger(

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from leftovers import nothing_to_collect
 from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, UpstreamPool
 from proxy.upstream.dialing import Dialer, Origin
 from proxy.wire.upstream_error import UpstreamError
@@ -628,3 +629,12 @@ async def test_time_of_idleness_is_the_monotonic_clocks(pools):
         before = time.monotonic()
         await ask(connection)
         assert before <= connection.idle_since <= time.monotonic()
+
+
+async def test_a_connection_that_was_closed_does_not_wait_for_a_collector(pools):
+    upstream = await pools.stack.enter_async_context(raw_upstream(answering(http(b"{}"))))
+    pool = pools(upstream.port)
+    with nothing_to_collect():
+        await ask(await pool.connect())
+        pool.sweep(time.monotonic() + IDLE_SECONDS)
+        await asyncio.wait_for(upstream.left.wait(), WAIT)
