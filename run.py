@@ -41,6 +41,7 @@ class Word(NamedTuple):
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
 FUZZ, DEPLOY = "requirements-fuzz.txt", "requirements-deploy.txt"
+BROWSER = "requirements-browser.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -69,6 +70,16 @@ WORDS = {
         (RUN, TEST, DEPLOY),
         ("python -m pytest tests/deploy/schemas",),
     ),
+    "test-browser": Word(
+        "test the dashboard in Chromium (has to be there) and the admin API; words after it go to pytest",
+        (RUN, TEST, BROWSER),
+        ("python -m pytest tests/browser",),
+    ),
+    "screenshots": Word(
+        "take the pictures of the dashboard in docs/ anew (needs Chromium)",
+        (RUN, TEST, BROWSER),
+        ("python tests/browser/screenshots.py",),
+    ),
     "fuzz": Word(
         "change inputs until one breaks what must hold; a target's name, or --seconds, may follow",
         (RUN, TEST, FUZZ),
@@ -96,6 +107,7 @@ WORDS = {
             f"{COMPILE}{UV} --group installer",
             f"{COMPILE}{FUZZ} --group fuzz",
             f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST}",
+            f"{COMPILE}{BROWSER} --group browser --constraints {RUN} --constraints {TEST}",
         ),
     ),
 }
