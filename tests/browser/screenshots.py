@@ -6,7 +6,7 @@ The same versions of browser and fonts give the same pictures but for what tells
 
 import sys
 import tempfile
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,16 @@ SHOWN = (
     "audit",
     "system",
 )
-QUALITY = 70
+QUALITY = 0.7
+ENCODE = """async ([picture, quality]) => {
+  const image = new Image();
+  image.src = `data:image/png;base64,${picture}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL("image/webp", quality).split(",")[1];
+}"""
 
 
 def dressed(page: Page, name: str, made: Installation, key: Issued) -> None:
@@ -49,12 +58,9 @@ def dressed(page: Page, name: str, made: Installation, key: Issued) -> None:
         expect(page.get_by_role("link", name="its row in the ledger")).to_be_visible()
 
 
-def taken(visitor: Visitor) -> bytes:
-    """What the window shows, as WebP: a third of a PNG."""
-    session = visitor.context.new_cdp_session(visitor.page)
-    answer = session.send("Page.captureScreenshot", {"format": "webp", "quality": QUALITY})
-    session.detach()
-    return b64decode(answer["data"])
+def as_webp(blank: Page, picture: bytes) -> bytes:
+    """What the browser itself makes of a PNG: a third of its size."""
+    return b64decode(blank.evaluate(ENCODE, [b64encode(picture).decode(), QUALITY]))
 
 
 def main() -> int:
@@ -73,11 +79,12 @@ def main() -> int:
             made = Installation(gateway)
             key = furnish(made)
             browser = launch(playwright, program)
+            blank = browser.new_page()
             for scheme in ("light", "dark"):
                 visitor = Visitor(browser, made, viewport=SIZE, color_scheme=scheme).sign_in()
                 for name in SHOWN:
                     dressed(visitor.page, name, made, key)
-                    picture = taken(visitor)
+                    picture = as_webp(blank, visitor.page.screenshot())
                     (FOLDER / f"{name}-{scheme}.webp").write_bytes(picture)
                     print(f"{name}-{scheme}.webp: {len(picture) / 1024:.0f} KiB")
                 assert not visitor.troubles, visitor.troubles

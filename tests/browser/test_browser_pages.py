@@ -45,8 +45,8 @@ class TestOverview:
         expect(page.get_by_role("heading", name=f"Last {window}")).to_be_visible()
         for name in ("Requests", "Cost in USD"):
             figure = page.get_by_role("figure", name=re.compile(f"^{name}"))
-            expect(figure.locator("canvas")).to_be_visible()
-            assert figure.locator("canvas").evaluate("canvas => canvas.clientWidth") > 250
+            canvas = figure.locator("canvas")
+            operator.eventually(lambda canvas=canvas: canvas.evaluate("canvas => canvas.clientWidth") > 250)
             figure.get_by_text(f"{name} as a table").click()
             expect(figure.get_by_role("columnheader", name=name)).to_be_visible()
 
@@ -232,10 +232,13 @@ class TestUsage:
         page.get_by_role("link", name=row["request_id"]).click()
         expect(page.get_by_role("heading", name="Timeline")).to_be_visible()
         expect(page.get_by_text("Counted by: the provider")).to_be_visible()
-        for kind, number, price in (("prompt", "1,200", "0.0000008"), ("of these cached", "1,000", "0.0000002")):
-            line = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name=kind, exact=True))
+        tokens = page.get_by_role("region", name="Tokens and cost")
+        for kind, number, price in (("cached", "1,000", "0.0000002"), ("completion", "5", "0.0000016")):
+            named = page.get_by_role("rowheader", name=re.compile(rf"^(of these |prompt, )?{kind}$"))
+            line = tokens.get_by_role("row").filter(has=named)
             expect(line).to_contain_text(number)
             expect(line).to_contain_text(price)
+        expect(tokens.get_by_role("cell", name="1,200", exact=True)).to_be_visible()
         expect(page.get_by_text(f"Cost: ${row['cost_usd']}")).to_be_visible()
         expect(page.get_by_text("4711")).to_be_visible()
 
