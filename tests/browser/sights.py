@@ -45,7 +45,7 @@ def furnish(made: Installation) -> Issued:
     assert made.ask(laptop, "One more", metadata={"order": "4711", "stage": "trial"}).status == 200
     assert made.ask(batch, "fail: 400").status == 400
     made.recorded("harbour", 10)
-    made.change("quay", budget_usd="0.0018", budget_per="day")
+    made.change("quay", budget_usd="0.001715", budget_per="day")
     made.change("lighthouse", requests_per_minute=2, plan="unlimited")
     assert 429 in [made.ask(keys["lighthouse"][0]).status for _ in range(4)]
     assert made.ask(keys["quay"][0]).status == 429
