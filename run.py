@@ -41,7 +41,7 @@ class Word(NamedTuple):
 
 RUN, TEST, REAL, UV = "requirements.txt", "requirements-test.txt", "requirements-real.txt", "requirements-uv.txt"
 FUZZ, DEPLOY, PARQUET = "requirements-fuzz.txt", "requirements-deploy.txt", "requirements-parquet.txt"
-AUDIT, OTEL = "requirements-audit.txt", "requirements-otel.txt"
+AUDIT, OTEL, BROWSER = "requirements-audit.txt", "requirements-otel.txt", "requirements-browser.txt"
 COMPILE = (
     "uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-annotate"
     " --no-emit-index-url --no-emit-find-links --output-file "
@@ -69,6 +69,16 @@ WORDS = {
         "check the files for Docker and Kubernetes by their schemas, and try the image's steps",
         (RUN, TEST, DEPLOY, AUDIT),
         ("python -m pytest tests/deploy/schemas",),
+    ),
+    "test-browser": Word(
+        "test the dashboard in Chromium (has to be there) and the admin API; words after it go to pytest",
+        (RUN, TEST, BROWSER),
+        ("python -m pytest tests/browser",),
+    ),
+    "screenshots": Word(
+        "take the pictures of the dashboard in docs/ anew (needs Chromium)",
+        (RUN, TEST, BROWSER),
+        ("python tests/browser/screenshots.py",),
     ),
     "fuzz": Word(
         "change inputs until one breaks what must hold; a target's name, or --seconds, may follow",
@@ -105,6 +115,7 @@ WORDS = {
             f"{COMPILE}{FUZZ} --group fuzz",
             f"{COMPILE}{AUDIT} --group audit --constraints {RUN} --constraints {TEST}",
             f"{COMPILE}{DEPLOY} --group deploy --constraints {RUN} --constraints {TEST} --constraints {AUDIT}",
+            f"{COMPILE}{BROWSER} --group browser --constraints {RUN} --constraints {TEST}",
         ),
     ),
 }

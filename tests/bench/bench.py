@@ -20,18 +20,18 @@ from pathlib import Path
 
 from processes import BenchError, Children, adopt_orphans, move, store_pids
 from report import conditions, document, table
-from scenarios import Bench, Row, costs, journal, ledger, scan, start, store
+from scenarios import Bench, Row, costs, journal, ledger, pages, scan, start, store
 from servers import Cores, Site, build
 
 LATENCY, MEMORY, SCAN, STORE, START = "latency", "memory", "scan", "store", "start"
-JOURNAL, LEDGER = "journal", "ledger"
+JOURNAL, LEDGER, PAGES = "journal", "ledger", "pages"
 
 Step = Callable[[], list[Row]]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    names = [*(cost.name for cost in costs(quick=False)), LATENCY, MEMORY, SCAN, STORE, JOURNAL, LEDGER, START]
+    names = [*(cost.name for cost in costs(quick=False)), LATENCY, MEMORY, SCAN, STORE, JOURNAL, LEDGER, PAGES, START]
     parser = argparse.ArgumentParser(prog="run.py bench", description="Measure the gateway beside nginx.")
     parser.add_argument("--rounds", type=int, default=3, help="how often every figure is taken (default 3)")
     parser.add_argument("--quick", action="store_true", help="shorter loads: for a look, not for the record")
@@ -103,7 +103,7 @@ def set_up(site: Site, options: argparse.Namespace, progress: Callable[[str], No
 def measure(site: Site, options: argparse.Namespace, progress: Callable[[str], None]) -> tuple[list[Row], list[str]]:
     """All rows that could be measured, and a remark for every scenario that could not."""
     todo: list[tuple[str, Step]] = []
-    if not {SCAN, STORE, JOURNAL, LEDGER, START}.issuperset(options.only):
+    if not {SCAN, STORE, JOURNAL, LEDGER, PAGES, START}.issuperset(options.only):
         todo += steps(set_up(site, options, progress), options.only)
     if SCAN in options.only:
         todo.append((SCAN, partial(scan, options.rounds, progress)))
@@ -113,6 +113,8 @@ def measure(site: Site, options: argparse.Namespace, progress: Callable[[str], N
         todo.append((JOURNAL, partial(journal, site, options.rounds, progress)))
     if LEDGER in options.only:
         todo.append((LEDGER, partial(ledger, site, options.rounds, progress)))
+    if PAGES in options.only:
+        todo.append((PAGES, partial(pages, site, options.rounds, progress, quick=options.quick)))
     if START in options.only:
         todo.append((START, partial(start, site, options.rounds, progress)))
     rows, faults = [], []

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
+from pages import PAGES, TARGET_MS
+from pages import measure as measure_pages
 from processes import BenchError, core_busy_ns, cpu_ns, pinned_to, rss_kib, store_pids, wait_quiet
 from scan import AT_ONCE, CASES, TARGETS, measure
 from servers import MODEL, REWRITTEN, Server, Site, Tools, request
@@ -307,8 +309,18 @@ def ledger(site: Site, rounds: int, progress: Callable[[str], None]) -> list[Row
     return [_told(row, progress) for row in (real, processor)]
 
 
+def pages(site: Site, rounds: int, progress: Callable[[str], None], *, quick: bool) -> list[Row]:
+    """How long the dashboard's pages take with a million rows in the ledger."""
+    each = measure_pages(site, rounds, progress, quick=quick)
+    rows = [
+        Row(f"page-{name}", PAGES[name][0], "ms", Judged.VALUE, TARGET_MS, {"gateway": times})
+        for name, times in each.items()
+    ]
+    return [_told(row, progress) for row in rows]
+
+
 def _told(row: Row, progress: Callable[[str], None]) -> Row:
-    progress(f"{row.title}: {row.median('gateway'):.2f} µs")
+    progress(f"{row.title}: {row.median('gateway'):.2f} {row.unit}")
     return row
 
 

@@ -39,6 +39,34 @@
 
   const drawAll = () => document.querySelectorAll("figure[data-label]").forEach(draw);
 
+  // Figures that move are replaced as a whole: the focus, what is unfolded and how far a table is scrolled stay.
+  const name = (element) =>
+    `${element.tagName} ${element.getAttribute("href") || element.getAttribute("aria-label") || element.textContent}`;
+  let left = null;
+
+  const leave = (event) => {
+    const figures = event.detail.target;
+    const at = document.activeElement;
+    left = {
+      focused: figures.contains(at) ? name(at) : "",
+      unfolded: [...figures.querySelectorAll("details[open] > summary")].map(name),
+      scrolled: [...figures.querySelectorAll(".scroll")].map((table) => table.scrollLeft),
+    };
+  };
+
+  const comeBack = () => {
+    const figures = document.getElementById("figures");
+    if (!left || !figures) return;
+    for (const summary of figures.querySelectorAll("summary")) {
+      if (left.unfolded.includes(name(summary))) summary.parentElement.open = true;
+    }
+    figures.querySelectorAll(".scroll").forEach((table, at) => { table.scrollLeft = left.scrolled[at] || 0; });
+    const focused = left.focused &&
+      [...figures.querySelectorAll("a, button, summary, [tabindex]")].find((element) => name(element) === left.focused);
+    if (focused) focused.focus({ preventScroll: true });
+    left = null;
+  };
+
   const listen = () => {
     if (!document.querySelector("[data-live]") || !window.EventSource) return;
     const source = new EventSource("/live");
@@ -102,21 +130,8 @@
     const button = event.target.closest("button[data-copy]");
     if (button) copied(button);
   });
-  // Figures that are asked for anew leave open what was open, and the keyboard where it was.
-  const inside = (figures) => [...figures.querySelectorAll("a, summary, [tabindex]")];
-  let kept;
-  document.addEventListener("htmx:beforeSwap", ({ detail: { target } }) => {
-    kept = { open: [...target.querySelectorAll("details")].map((one) => one.open), at: inside(target).indexOf(document.activeElement) };
-  });
-  document.addEventListener("htmx:afterSettle", () => {
-    const figures = document.getElementById("figures");
-    if (figures && kept) {
-      [...figures.querySelectorAll("details")].forEach((one, index) => { one.open = kept.open[index] ?? false; });
-      inside(figures)[kept.at]?.focus({ preventScroll: true });
-    }
-    kept = undefined;
-    drawAll();
-  });
+  document.addEventListener("htmx:beforeSwap", leave);
+  document.addEventListener("htmx:afterSettle", () => { drawAll(); comeBack(); });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
   let resized;
   addEventListener("resize", () => { clearTimeout(resized); resized = setTimeout(drawAll, 150); });
