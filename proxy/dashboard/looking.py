@@ -12,7 +12,7 @@ from proxy.ledger.requests import Filter, Minute, Place, Qualities
 from proxy.moments import parse_when
 from proxy.usage_record import UsageRecord
 
-LATEST: Final = 10_000
+LATEST: Final = 2_000
 """How many requests are looked at to say how they went."""
 
 

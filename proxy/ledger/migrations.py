@@ -130,6 +130,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX audit_log_at ON audit_log (at)",
         "CREATE INDEX audit_log_account ON audit_log (account, at)",
     ),
+    ("CREATE INDEX usage_cut_short ON usage (ending, started_at) WHERE ending <> 'complete'",),
 )
 _VERSIONS: Final = "ledger_version"
 # Two gateways that start at the same moment must not both make the tables; the number is arbitrary and must not change.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, func, or_, select
+from sqlalchemy import Boolean, Connection, and_, func, literal_column, or_, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from proxy.ledger.schema import summed_cost, usage, usage_account, whole_cost
+from proxy.ledger.schema import CUT_SHORT, summed_cost, usage, usage_account, whole_cost
 from proxy.usage_record import UsageRecord
 
 ROWS_AT_ONCE: Final = 5_000
@@ -136,6 +136,8 @@ def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:
         value = getattr(chosen, name)
         if value is not None:
             yield usage.c[name] == value
+    if chosen.ending not in {None, "complete"}:
+        yield literal_column(CUT_SHORT, Boolean)
     if chosen.since is not None:
         yield usage.c.started_at >= chosen.since
     if chosen.until is not None:

@@ -25,8 +25,8 @@ BY_COMMAND = {
     "ledger verify": ("POST", "/ledger/verify"),
     "ledger export": ("GET", EXPORT),
 }
-OF_NO_GATEWAY = {"serve", "demo", "check", "conformance"}
-"""Commands that start one, or ask nothing of one that runs."""
+OF_NO_GATEWAY = {"serve", "demo", "check", "conformance", "import litellm", "migrate"}
+"""Commands that start one, ask nothing of one that runs, or want none to run."""
 BY_PAGE = {
     ("GET", "/"): [("GET", "/overview")],
     ("GET", "/accounts"): [("GET", "/accounts"), ("GET", "/plans")],

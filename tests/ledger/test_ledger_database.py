@@ -159,7 +159,7 @@ def test_a_ledger_of_the_first_version_gets_its_daily_sums(ledger: Ledger, ledge
     ledger.insert(rows)
     with ledger.writing() as connection:
         connection.execute(text("DROP TABLE usage_daily"))
-        for later in ("TABLE dashboard_token", "TABLE audit_log", "INDEX usage_by_account"):
+        for later in ("TABLE dashboard_token", "TABLE audit_log", "INDEX usage_by_account", "INDEX usage_cut_short"):
             connection.execute(text(f"DROP {later}"))
         connection.execute(text("DELETE FROM ledger_version WHERE version > 1"))
     upgraded = Ledger.open(ledger_url, tmp_path)
