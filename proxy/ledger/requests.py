@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Connection, and_, func, literal_column, or_, select
+from sqlalchemy import Connection, TextClause, and_, func, or_, select, text
 from sqlalchemy.sql.elements import ColumnElement
 
 from proxy.ledger.schema import CUT_SHORT, summed_cost, usage, usage_account, whole_cost
@@ -131,13 +131,13 @@ def counts(connection: Connection, account: str | None) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool]]:
+def _conditions(chosen: Filter) -> Iterator[ColumnElement[bool] | TextClause]:
     for name in ("account", "key_id", "model", "ending"):
         value = getattr(chosen, name)
         if value is not None:
             yield usage.c[name] == value
     if chosen.ending not in {None, "complete"}:
-        yield literal_column(CUT_SHORT, Boolean)
+        yield text(CUT_SHORT)
     if chosen.since is not None:
         yield usage.c.started_at >= chosen.since
     if chosen.until is not None:

@@ -8,6 +8,7 @@ from proxy.ledger import people
 from proxy.ledger.database import Ledger
 from proxy.ledger.people import AuditEntry, DashboardToken
 from proxy.ledger.requests import Filter, Place, Quality, counts, newest, one, quality
+from proxy.ledger.schema import CUT_SHORT
 
 TOKEN = DashboardToken("dt_1", "acme", "d" * 64, "Ann", 1_000)
 ENTRY = AuditEntry("1", 1_000, "operator", "create key", "acme", "acme", '{"name":"é"}', "begun")
@@ -61,6 +62,20 @@ def test_requests_are_read_back_as_they_were_written_the_latest_first(ledger: Le
         assert newest(connection, Filter(), 2, Place(HOUR + 2, written[2].request_id)) == [written[1], written[0]]
         assert one(connection, written[1].request_id) == written[1]
         assert one(connection, "req_none") is None
+
+
+def test_requests_are_found_by_their_ending_the_rare_ones_by_an_index(ledger: Ledger):
+    written = [row(number, ending="cut" if number % 3 else "complete") for number in range(6)]
+    ledger.insert(written)
+    with ledger.reading() as connection:
+        for ending in ("cut", "complete", "crashed"):
+            assert newest(connection, Filter(ending=ending), 9) == [
+                one for one in reversed(written) if one.ending == ending
+            ]
+        if connection.dialect.name == "sqlite":  # PostgreSQL reads a table of six rows without any index
+            query = f"EXPLAIN QUERY PLAN SELECT * FROM usage WHERE ending = ? AND {CUT_SHORT}"  # noqa: S608 - ours
+            (plan,) = connection.exec_driver_sql(query, ("cut",)).all()
+            assert "usage_cut_short" in plan[-1]
 
 
 def test_requests_of_one_moment_are_all_on_some_page(ledger: Ledger):
