@@ -35,9 +35,9 @@ def _coded(coding: str) -> tuple[tuple[str, str], ...]:
 
 
 def _too_large(_: str) -> Ask:
-    """Write a body that is too large and small enough to send: blanks, compressed."""
-    body = gzip.compress(_BODY + b" " * _LARGEST, compresslevel=1, mtime=0)
-    return Ask("20 MiB in gzip", "POST", CHAT, _coded("gzip"), body)
+    """Write a body that is too large and small enough to send: a text of blanks, compressed."""
+    body = encoded({"model": NO_MODEL, "messages": user("Hi." + " " * _LARGEST)})
+    return Ask("20 MiB in gzip", "POST", CHAT, _coded("gzip"), gzip.compress(body, compresslevel=1, mtime=0))
 
 
 @check("A4.1", streamed)
