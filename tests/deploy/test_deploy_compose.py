@@ -219,6 +219,12 @@ def test_what_the_image_copies_is_there_and_is_sent_to_the_builder():
     assert set(copied) == sent
 
 
+def test_the_image_s_label_says_where_the_bill_of_its_packages_is():
+    (labelled,) = re.findall(r'aion-proxy\.sbom="([^"]+)"', DOCKERFILE)
+    assert f"deploy/sbom.py {labelled} " in DOCKERFILE
+    assert any(Path(labelled).is_relative_to(copied) for copied in re.findall(r"COPY --from=build (\S+) ", DOCKERFILE))
+
+
 def test_the_image_s_base_can_be_named_by_its_digest():
     bases = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     assert set(bases) == {"${PYTHON}"}
