@@ -164,7 +164,7 @@ def test_grafana_asks_prometheus():
 
 
 def test_a_gateway_that_stops_is_given_the_time_that_it_takes(settings):
-    takes = settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    takes = settings.server.stop_delay + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
     assert parse_duration(SERVICES["gateway"]["stop_grace_period"]) > takes
 
 

@@ -34,7 +34,8 @@ def test_its_variables_are_settings_of_the_gateway_and_its_data_is_where_it_may_
 
 def test_a_gateway_that_stops_is_given_the_time_that_it_takes():
     settings = load(ROOT / "config" / "gateway.yaml", {}).settings
-    assert float(SERVICE["TimeoutStopSec"]) > settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    takes = settings.server.stop_delay + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    assert float(SERVICE["TimeoutStopSec"]) > takes
     assert SERVICE["KillMode"] == "mixed", "workers are told to stop by their supervisor, not before it"
 
 
