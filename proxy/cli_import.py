@@ -73,7 +73,7 @@ def _document(imported: Imported, source: Path, folder: Path) -> Document:
 
 def _tell(imported: Imported, source: Path, folder: Path) -> None:
     for note in imported.notes:
-        print(f"{source}:{note.line}: {note.place}: {note.what}")
+        print(f"{source}:{note.line}: {note.place or 'the file'}: {note.what}")
     if not imported.files:
         print("aion-proxy: nothing was written: no model could be imported (see above)", file=sys.stderr)
         return

@@ -34,6 +34,8 @@ _HEXADECIMAL: Final = 16
 _KINDS: Final = {Kind.SERVER: SpanKind.SERVER, Kind.CLIENT: SpanKind.CLIENT, Kind.INTERNAL: SpanKind.INTERNAL}
 _PATH: Final = re.compile(r"url: \S+")
 """Some collectors want a credential in their URL."""
+_HEADER: Final = re.compile(r"(header[^:]*:).*", re.IGNORECASE | re.DOTALL)
+"""Others want it in a header, and the library repeats one that it cannot read or send."""
 
 Count = Callable[[str, int], None]
 """Counts spans by what became of them. Called from both threads."""
@@ -157,7 +159,7 @@ class _LastWord(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep its message."""
-        self.last = _PATH.sub("url: …", record.getMessage())
+        self.last = _HEADER.sub(r"\1 …", _PATH.sub("url: …", record.getMessage()))
 
 
 def _resource(version: str) -> Resource:

@@ -45,7 +45,6 @@ def start_tracing(
     """Begin to trace if the settings say so; `count` counts spans, from any thread. Raises `ConfigurationError`."""
     if not settings.enabled:
         return None
-    from proxy.otlp import Collector  # noqa: PLC0415 - as the file says
 
     def tell(trouble: str | None) -> None:
         if trouble is None:
@@ -54,6 +53,8 @@ def start_tracing(
             logger.warning("the collector takes no traces, so they are lost; requests go on", detail=trouble)
 
     try:
+        from proxy.otlp import Collector  # noqa: PLC0415 - as the file says; the library reads variables even now
+
         collector = Collector(settings.endpoint, __version__, count, tell)
     except (ValueError, OSError) as error:
         allowed = "must be as OpenTelemetry's specification of its environment variables says"

@@ -201,6 +201,35 @@ def test_a_setting_of_another_shape_is_noted_too(bench: Bench, text: str) -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (one("x: 1", "router_settings: {fallbacks: [{m: [{model: m, temperature: 1}]}]}"), "fallbacks[0].m[0]"),
+        (one("extra_headers: {X-Map: {a: b}}"), 'extra_headers."X-Map"'),
+        (one("organization: [o]"), "organization"),
+        (one("additional_drop_params: [seed, {a: b}]"), "additional_drop_params[1]"),
+        (one('additional_drop_params: ["tools[*].strict"]'), "additional_drop_params[0]"),
+    ],
+)
+def test_a_part_of_a_setting_that_cannot_be_taken_is_noted(bench: Bench, text: str, place: str) -> None:
+    assert any(noted.endswith(place) for noted in bench.notes(text))
+
+
+def test_an_address_that_a_variable_holds_is_not_let_into_the_operator_s_own_network(bench: Bench) -> None:
+    provider = bench.loaded(one("api_base: os.environ/BASE")).settings.providers["openai"]
+    assert not provider.allow_private
+
+
+def test_a_model_that_may_not_fail_once_is_passed_over_after_its_first_failure(bench: Bench) -> None:
+    assert bench.loaded(one("x: 1", "router_settings: {allowed_fails: 0}")).settings.failover.eject_after == 1
+
+
+def test_a_price_that_stands_there_and_cannot_be_taken_is_not_said_to_be_absent(bench: Bench) -> None:
+    told = [note["note"] for note in bench.document(one("output_cost_per_token: 0.30000000000000004"))["notes"]]
+    assert [note for note in told if "says nothing of `output_cost_per_token`" in note] == []
+    assert any("pricing.completion" in note and "set to 0" in note for note in told)
+
+
 def test_a_price_that_the_file_does_not_have_is_no_secret(bench: Bench) -> None:
     notes = [note["note"] for note in bench.document(one("api_key: os.environ/K"))["notes"]]
     assert sum("the price was set to 0" in note for note in notes) == 2

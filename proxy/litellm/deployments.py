@@ -153,8 +153,18 @@ class Providers:
                 section.update(duration(one, ours, self.notes))
         dropped = params.get("additional_drop_params")
         if dropped is not None:
-            section["drop_params"] = [literally(text) for item in self.notes.items(dropped) if (text := item.text())]
+            section["drop_params"] = self._dropped(dropped)
         return section
+
+    def _dropped(self, given: Entry) -> list[str]:
+        names: list[str] = []
+        for item in self.notes.items(given):
+            text = item.text()
+            if text is None or not text.isidentifier():
+                self.notes.add(item, "is no name of a field, and was left out: only whole fields can be dropped")
+            else:
+                names.append(text)
+        return names
 
     def _key(self, params: Entry, kind_name: str, kind: Kind, base_url: str) -> dict[str, str]:
         key = params.get("api_key")
@@ -228,8 +238,12 @@ class Providers:
                     continue
                 if value.text() is not None:
                     found[literally(name)] = self._secret(value, f"HEADER_{name}", "the provider's `headers`")
+                elif value.value is not None:
+                    self.notes.add(value, "is no text, and was left out")
         organization = params.get("organization")
-        if organization is not None and organization.text() is not None:
+        if organization is not None and organization.text() is None:
+            self.notes.add(organization, "is no text, and was left out")
+        elif organization is not None:
             found["OpenAI-Organization"] = self._secret(organization, "OPENAI_ORGANIZATION", "the provider's `headers`")
         return found
 
@@ -300,7 +314,8 @@ def _needs_private(base_url: str) -> bool:
     address = literal(host)
     if address is not None:
         return reach_of(address) is Reach.SPECIAL
-    return host != "localhost" and "$" not in host and ("." not in host or host.endswith(_OWN_NETWORK))
+    # An address that a variable holds has no host yet: its owner is told, and decides.
+    return host not in ("", "localhost") and "$" not in host and ("." not in host or host.endswith(_OWN_NETWORK))
 
 
 def _variable(text: str) -> str:

@@ -124,10 +124,10 @@ def _size(group: Sequence[Deployment], names: Sequence[str], assumed: int, key: 
         given = next(filter(None, map(info.get, names)), None) if info is not None else None
         size = None if given is None else given.whole()
         if given is not None and size is None:
-            notes.add(given, "is no whole number and was left out")
+            notes.add(given, "is no number of tokens and was left out")
         found += [] if size is None else [size]
     if not found:
-        notes.add(group[0].entry, f"says nothing of its size: `{key}` was assumed to be {assumed}")
+        notes.add(group[0].entry, f"says nothing of its size that can be taken: `{key}` was assumed to be {assumed}")
     return min(found, default=assumed)
 
 
@@ -138,7 +138,7 @@ def _pricing(group: Sequence[Deployment], notes: Notes) -> dict[str, str]:
         read = {entry: price(entry) for entry in _once(given)}
         for entry, text in read.items():
             if text is None:
-                notes.add(entry, "is no price of at most 12 decimals, and was left out")
+                notes.add(entry, "is no price of at most 12 decimals: write one into catalog.yaml")
         texts = {text for text in read.values() if text is not None}
         if len(texts) > 1:
             notes.add(
@@ -150,7 +150,10 @@ def _pricing(group: Sequence[Deployment], notes: Notes) -> dict[str, str]:
             pricing[ours] = "0"
             notes.add(
                 group[0].entry,
-                f"says nothing of `{theirs}`, which LiteLLM takes from a list of its own: the price was set to 0; "
+                f"has no `{theirs}` that can be taken: the price was set to 0; write the right one into catalog.yaml "
+                f"(pricing.{ours})"
+                if read
+                else f"says nothing of `{theirs}`, which LiteLLM takes from a list of its own: the price was set to 0; "
                 f"write the right one into catalog.yaml (pricing.{ours})",
             )
     return pricing

@@ -3,7 +3,7 @@
 Notes name places and remedies, never a value.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.litellm.deployments import duration, literally
@@ -112,9 +112,9 @@ def _setting(
 def _failover(key: str, value: Entry, notes: Notes) -> dict[str, Any]:
     if key == "cooldown_time":
         return duration(value, "cooling", notes)
-    fails = value.whole()
+    fails = 0 if value.text() == "0" else value.whole()
     if fails is None or fails > _MOST_FAILS:
-        notes.add(value, "is no whole number of one or more, and was left out")
+        notes.add(value, "is no whole number, and was left out")
         return {}
     notes.add(value, "became `failover.eject_after`, which counts failures in a row, one more than are allowed")
     return {"eject_after": fails + 1}
@@ -127,7 +127,10 @@ def _fall_back(name: str, others: Entry, catalog: Catalog, notes: Notes) -> None
         notes.add(others, "is about a model that is not in the catalog, and was left out")
         return
     known = {(route["provider"], route["model"]) for route in model["routes"]}
-    for other in _texts(others):
+    for other in others.items() or (others,):
+        if isinstance(other.value, Mapping):
+            notes.add(other, "is a fallback with values of its own, which has no counterpart, and was left out")
+            continue
         target = catalog.get(other.text() or "")
         if target is None:
             notes.add(other, "is a model that is not in the catalog, and was left out")
@@ -153,8 +156,3 @@ def _aliases(value: Entry, catalog: Catalog, notes: Notes) -> None:
         else:
             names.add(alias)
             model.setdefault("aliases", []).append(alias)
-
-
-def _texts(entry: Entry) -> Iterator[Entry]:
-    items: Sequence[Entry] = entry.items() or (entry,)
-    return (item for item in items if item.text() is not None)

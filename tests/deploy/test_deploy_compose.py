@@ -113,6 +113,50 @@ def test_prometheus_asks_the_gateway_s_admin_port(settings):
     assert set(SERVICES["prometheus"]["networks"]) & set(SERVICES["gateway"]["networks"])
 
 
+def test_prometheus_has_the_rules_of_the_project():
+    folder = ROOT / "deploy" / "prometheus"
+    globs = yaml.safe_load((folder / "prometheus.yml").read_text("utf-8"))["rule_files"]
+    read = {path.name for one in globs for path in folder.glob(one)}
+    assert read == {path.name for path in (folder / "rules").iterdir()} == {"alerts.yml", "recording.yml"}
+
+
+def file_at(service: str, path: str) -> Path:
+    """The file of the project that is at a path in a service's container."""
+    at = {one.target: one.source for one in mounts(SERVICES[service]) if not one.is_volume}
+    (target,) = [one for one in at if Path(path).is_relative_to(one)]
+    return ROOT / at[target] / Path(path).relative_to(target)
+
+
+@pytest.mark.parametrize(
+    ("service", "variable"),
+    [
+        ("gateway", "AION_PROXY_CONFIG"),
+        ("load", "AION_PROXY_CONFIG"),
+        ("grafana", "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"),
+    ],
+)
+def test_a_variable_that_names_a_mounted_file_names_one_that_is_there(service, variable):
+    assert file_at(service, SERVICES[service]["environment"][variable]).is_file()
+
+
+def test_the_gateway_s_configuration_asks_for_each_variable_that_compose_hands_on():
+    environ = SERVICES["gateway"]["environment"]
+    text = file_at("gateway", environ["AION_PROXY_CONFIG"]).read_text("utf-8")
+    named = {name.removesuffix("_FILE") for name in environ if not name.startswith("AION_PROXY_")}
+    assert named <= set(re.findall(r"\$\{(\w+)\}", text))
+
+
+@pytest.mark.parametrize("name", ["gateway", "prometheus", "grafana"])
+def test_a_health_check_asks_at_a_port_that_is_opened(name):
+    asked = re.search(r"http://127\.0\.0\.1:(\d+)/", " ".join(SERVICES[name]["healthcheck"]["test"]))[1]
+    assert int(asked) in {port for _, _, port in ports(SERVICES[name])}
+
+
+def test_the_load_asks_the_gateway(settings):
+    url = SERVICES["load"]["command"][1]
+    assert url == f"http://gateway:{settings.server.listen.port}"
+
+
 def test_grafana_asks_prometheus():
     source = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yaml").read_text("utf-8"))
     port = next(inside for _, _, inside in ports(SERVICES["prometheus"]))
@@ -120,7 +164,7 @@ def test_grafana_asks_prometheus():
 
 
 def test_a_gateway_that_stops_is_given_the_time_that_it_takes(settings):
-    takes = settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    takes = settings.server.stop_delay + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
     assert parse_duration(SERVICES["gateway"]["stop_grace_period"]) > takes
 
 
@@ -173,6 +217,12 @@ def test_what_the_image_copies_is_there_and_is_sent_to_the_builder():
     assert copied
     assert {one for one in copied if not (ROOT / one).exists()} == set()
     assert set(copied) == sent
+
+
+def test_the_image_s_label_says_where_the_bill_of_its_packages_is():
+    (labelled,) = re.findall(r'aion-proxy\.sbom="([^"]+)"', DOCKERFILE)
+    assert f"deploy/sbom.py {labelled} " in DOCKERFILE
+    assert any(Path(labelled).is_relative_to(copied) for copied in re.findall(r"COPY --from=build (\S+) ", DOCKERFILE))
 
 
 def test_the_image_s_base_can_be_named_by_its_digest():

@@ -50,7 +50,20 @@ def test_the_files_of_the_configuration_are_those_that_the_gateway_reads(setting
     assert mounted["configMap"]["name"] == generated["name"]
     assert {Path(one).name for one in generated["files"]} == {"gateway.yaml", "catalog.yaml"}
     assert all((FOLDER / one).is_file() for one in generated["files"])
+    place = next(one["mountPath"] for one in CONTAINER["volumeMounts"] if one["name"] == "config")
+    assert Path(ENVIRON["AION_PROXY_CONFIG"]).parent == Path(place)
     assert settings.server.stop_grace > 0
+
+
+def test_everything_is_in_the_one_namespace_that_is_made():
+    made = of_kind("Namespace")["metadata"]["name"]
+    example = yaml.safe_load((FOLDER / "secret.example.yaml").read_text("utf-8"))
+    assert KUSTOMIZATION["namespace"] == made == example["metadata"]["namespace"]
+
+
+def test_the_set_names_a_service_and_an_account_that_there_are():
+    assert of_kind("Service", of_kind("StatefulSet")["spec"]["serviceName"])["spec"]["clusterIP"] == "None"
+    assert of_kind("ServiceAccount", POD["spec"]["serviceAccountName"])
 
 
 def test_the_gateway_s_secrets_are_those_of_the_example():
@@ -86,12 +99,13 @@ def test_probes_ask_what_the_admin_port_answers(probe, path):
 
 
 def test_a_gateway_that_stops_is_given_the_time_that_it_takes(settings):
-    before = float(re.search(r"sleep\((\d+)\)", CONTAINER["lifecycle"]["preStop"]["exec"]["command"][-1])[1])
-    takes = before + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    takes = settings.server.stop_delay + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
     assert POD["spec"]["terminationGracePeriodSeconds"] > takes
 
 
-def test_the_cluster_forgets_a_gateway_before_it_closes_its_socket():
+def test_the_cluster_forgets_a_gateway_before_it_closes_its_socket(settings):
+    assert settings.server.stop_delay >= 5
+    assert "lifecycle" not in CONTAINER, "it would wait twice"
     probe = CONTAINER["readinessProbe"]
     assert probe["periodSeconds"] * probe["failureThreshold"] >= 5, "a short trouble takes no gateway away"
 
@@ -117,6 +131,8 @@ def test_ports_are_named_as_the_container_names_them():
     endpoints = of_kind("ServiceMonitor")["spec"]["endpoints"]
     ports = {port["name"] for port in of_kind("Service", "aion-proxy-admin")["spec"]["ports"]}
     assert {one["port"] for one in endpoints} <= ports
+    assert {one["path"] for one in endpoints} == {"/metrics"}
+    assert 'web.get("/metrics"' in (ROOT / "proxy" / "health.py").read_text("utf-8")
 
 
 def test_the_monitoring_s_job_is_called_as_the_rules_expect():
@@ -151,6 +167,14 @@ def test_the_ways_out_that_are_open_lead_to_the_store_and_the_ledger(settings):
     out = {port["port"] for rule in of_kind("NetworkPolicy")["spec"]["egress"] for port in rule["ports"]}
     needed = {int(re.search(r":(\d+)/", url.rpartition("@")[2])[1]) for url in (settings.store, settings.ledger)}
     assert needed <= out
+
+
+def test_the_namespace_with_the_store_and_the_ledger_can_be_reached(settings):
+    hosts = [re.search(r"@([\w.]+):", url)[1] for url in (settings.store, settings.ledger)]
+    rules = of_kind("NetworkPolicy")["spec"]["egress"]
+    label = "kubernetes.io/metadata.name"
+    open_to = {to["namespaceSelector"]["matchLabels"][label] for rule in rules for to in rule.get("to", [])}
+    assert {host.split(".")[1] for host in hosts} <= open_to
 
 
 def test_the_image_is_the_one_that_kustomize_names():

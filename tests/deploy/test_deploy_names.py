@@ -95,6 +95,42 @@ def test_the_cases_of_the_alerts_use_series_that_exist():
     assert [one for one in series if problems(one)] == []
 
 
+def shown() -> Iterator[tuple[str, str, str]]:
+    """Every text that is filled in with labels, with its place and the expression whose labels these are."""
+    for rule in rules("alerts.yml"):
+        for text in rule["annotations"].values():
+            yield f"alerts.yml: {rule['alert']}", rule["expr"], " ".join(re.findall(r"\$labels\.\w+", text))
+    for path in sorted(FOLDER.glob("*.json")):
+        for panel in json.loads(path.read_text("utf-8"))["panels"]:
+            for target in panel["targets"]:
+                legend = re.sub(r"\{\{\s*(\w+)\s*\}\}", r"$labels.\1", target.get("legendFormat", ""))
+                yield f"{path.name}: {panel['title']} {target['refId']}", target["expr"], legend
+
+
+def missing_labels(expr: str, text: str) -> set[str]:
+    """The labels that a text shows and the result of its expression does not have."""
+    bare = re.sub(r'"[^"]*"', '""', expr)
+    known = samples()
+    summed = [
+        labels for name in NAME.findall(bare) if name in RECORDED for labels in GROUPING.findall(RECORDED[name])
+    ] + re.findall(r"\bby\s*\(([^)]*)\)", bare)
+    kept = {one.strip() for labels in summed for one in labels.split(",")}
+    if not kept:
+        names = [*NAME.findall(bare), *re.findall(r"\bup\b", bare)]
+        kept = set().union(*(known[name] for name in names if name in known))
+    return set(re.findall(r"\$labels\.(\w+)", text)) - kept
+
+
+@pytest.mark.parametrize(("place", "expr", "text"), list(shown()))
+def test_a_text_shows_only_labels_that_its_expression_has(place, expr, text):
+    assert missing_labels(expr, text) == set(), place
+
+
+def test_a_wrong_label_in_a_text_is_noticed():
+    assert missing_labels("sum by (provider) (aion_requests_total)", "$labels.provdier") == {"provdier"}
+    assert missing_labels("up == 0", "$labels.provdier $labels.instance") == {"provdier"}
+
+
 def test_a_recorded_series_is_named_after_the_labels_that_it_is_summed_by():
     for name, expr in RECORDED.items():
         labels, _, _ = name.partition(":")

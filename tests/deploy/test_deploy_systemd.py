@@ -1,6 +1,7 @@
 """The unit for systemd starts, reloads and stops the gateway as the gateway wants to be."""
 
 import configparser
+import shlex
 import shutil
 import subprocess
 
@@ -34,8 +35,20 @@ def test_its_variables_are_settings_of_the_gateway_and_its_data_is_where_it_may_
 
 def test_a_gateway_that_stops_is_given_the_time_that_it_takes():
     settings = load(ROOT / "config" / "gateway.yaml", {}).settings
-    assert float(SERVICE["TimeoutStopSec"]) > settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    takes = settings.server.stop_delay + settings.server.stop_grace + STOP_MARGIN + LEDGER_SECONDS
+    assert float(SERVICE["TimeoutStopSec"]) > takes
     assert SERVICE["KillMode"] == "mixed", "workers are told to stop by their supervisor, not before it"
+
+
+def test_a_command_is_run_with_what_the_unit_is_run_with():
+    text = UNIT.read_text("utf-8")
+    shown = text[text.index("#   systemd-run") : text.index("[Unit]")].replace("\\\n#", " ").removeprefix("#").strip()
+    words = shlex.split(shown)
+    for name in ("DynamicUser", "User", "StateDirectory"):
+        assert f"{name}={SERVICE[name]}" in words
+    assert "Environment=" + " ".join(f"{name}={value}" for name, value in ENVIRON.items()) in words
+    place = words.index(SERVICE["ExecStart"].split()[0])
+    assert build_parser().parse_args(words[place + 1 :]).command == "accounts"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not on this machine")
