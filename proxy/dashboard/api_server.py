@@ -23,7 +23,7 @@ from proxy.dashboard.watching import Watching
 from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
 from proxy.ledger.export import FormatUnavailable, ensure_available, write
-from proxy.ledger.requests import Filter, rows
+from proxy.ledger.requests import rows
 
 STATUS: Final = {
     Reason.MALFORMED: 400,
@@ -74,9 +74,7 @@ def _export(gate: Gate) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         person = await gate.bearer(request)
         query, looking = _query(request, ExportQuery), Looking(Operations(gate.desk, person))
-        return await send_export(
-            request, gate, looking.mine(read_filter(looking, msgspec.structs.asdict(query))), query
-        )
+        return await send_export(request, looking, query)
 
     return handle
 
@@ -105,13 +103,14 @@ def _try(gate: Gate, surroundings: Surroundings) -> Handler:
     return handle
 
 
-async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: ExportQuery) -> web.StreamResponse:
+async def send_export(request: web.Request, looking: Looking, query: ExportQuery) -> web.StreamResponse:
     """Write the rows into a file that has no name, then send it: a client that reads slowly holds no database."""
+    chosen = looking.mine(read_filter(looking, msgspec.structs.asdict(query)))
 
     def to_file(ledger: Ledger) -> tempfile.SpooledTemporaryFile[bytes]:
         file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the sender closes it
         with ledger.reading() as connection:
-            write(rows(connection, chosen), query.format, file)  # type: ignore[arg-type] # it is a BinaryIO but in name
+            write(looking.told(rows(connection, chosen)), query.format, file)  # type: ignore[arg-type] # it is a BinaryIO but in name
         file.seek(0, io.SEEK_SET)
         return file
 
@@ -119,7 +118,7 @@ async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: E
         ensure_available(query.format)
     except FormatUnavailable as why:
         raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
-    with await gate.desk.ledger.use(to_file) as file:
+    with await looking.operations.desk.ledger.use(to_file) as file:
         name = f'attachment; filename="usage.{query.format.value}"'
         response = web.StreamResponse(headers={**_NO_STORE, "Content-Disposition": name})
         response.content_type = MEDIA_TYPES[query.format]

@@ -100,8 +100,7 @@ async def _export(visit: Visit) -> web.StreamResponse:
         query = msgspec.convert({name: value for name, value in visit.query.items() if value}, ExportQuery)
     except msgspec.ValidationError as wrong:
         raise OperationRefused(Reason.MALFORMED, f"{wrong}: follow a link of the usage page") from None
-    chosen = visit.looking.mine(read_filter(visit.looking, msgspec.structs.asdict(query)))
-    return await send_export(visit.request, visit.frame.gate, chosen, query)
+    return await send_export(visit.request, visit.looking, query)
 
 
 async def _audit(visit: Visit) -> web.Response:
