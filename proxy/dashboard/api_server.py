@@ -86,8 +86,9 @@ def _try(gate: Gate, surroundings: Surroundings) -> Handler:
         operations = Operations(gate.desk, await gate.bearer(request))
         _query(request, NoQuery)
         wanted = msgspec.json.decode(await request.read() or b"{}", type=TrialRequest)
+        body = msgspec.json.encode(wanted.request)  # which writes every number that was read, however large
         key = await operations.borrow_key(request.match_info["key_id"])
-        async with trial(surroundings.api_url + PATHS[wanted.endpoint], key, orjson.dumps(wanted.request)) as begun:
+        async with trial(surroundings.api_url + PATHS[wanted.endpoint], key, body) as begun:
             headers = {**_NO_STORE, "x-request-id": begun.request_id, "Content-Type": begun.content_type}
             response = web.StreamResponse(status=begun.status, headers=headers)
             await response.prepare(request)
@@ -149,7 +150,7 @@ def _guarded(handle: Handler) -> Handler:
             return _refusal(STATUS[refused.reason], refused.message)
         except StoreUnavailable as away:
             return _refusal(_UNAVAILABLE, f"The store cannot be asked: {away.detail}")
-        except (msgspec.MsgspecError, UnicodeError) as wrong:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as wrong:
             return _refusal(400, f"{wrong}; /admin/api/openapi.json says what is understood")
 
     return guarded
