@@ -9,6 +9,7 @@ import msgspec
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.dashboard.operations import Operations
 from proxy.ledger import requests
+from proxy.ledger.people import AuditEntry
 from proxy.ledger.queries import By, Group, Selection, Sums, sums
 from proxy.ledger.requests import Filter, Minute, Place, Qualities
 from proxy.moments import parse_when
@@ -113,6 +114,17 @@ def columns(text: str) -> list[By]:
 def place_after(page: Sequence[UsageRecord], count: int) -> str | None:
     """Return what to ask for the page after this one; None if this one is not full."""
     return f"{page[-1].started_at}-{page[-1].request_id}" if len(page) == count else None
+
+
+def audit_after(page: Sequence[AuditEntry], count: int) -> str | None:
+    """Return what to ask for the page of the audit log after this one; None if this one is not full."""
+    return f"{page[-1].at}-{page[-1].entry_id}" if len(page) == count else None
+
+
+def read_audit_place(text: str | None) -> tuple[int, str] | None:
+    """Read what `audit_after` wrote."""
+    place = read_place(text)
+    return None if place is None else (place.started_at, place.request_id)
 
 
 def read_place(text: str | None) -> Place | None:

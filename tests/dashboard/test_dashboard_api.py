@@ -113,6 +113,7 @@ async def test_a_key_is_replaced_with_a_grace_and_revoked(bench: Bench):
         ("GET", "/usage?colour=red", None, 400),
         ("GET", "/usage?account=a&account=b", None, 400),
         ("GET", "/requests?before=nowhere", None, 400),
+        ("GET", "/audit?before=nowhere", None, 400),
         ("GET", "/requests?count=0", None, 400),
         ("GET", "/requests?model=%00", None, 400),
         ("GET", "/export?format=pdf", None, 400),
