@@ -59,7 +59,8 @@ def test_every_change_is_written_down_with_the_system_s_user(commands: Commands,
     capsys.readouterr()
     assert commands.run("keys create acme --name ci --json") == 0
     key = json.loads(capsys.readouterr().out)
-    assert commands.run(f"keys rotate {key['key_id']} --grace 1h") == 0
+    assert commands.run(f"keys rotate {key['key_id']} --grace 1h --json") == 0
+    new = json.loads(capsys.readouterr().out)
     assert commands.run(f"keys revoke {key['key_id']}") == 0
     entries = commands.log()
     assert {(entry.person, entry.at, entry.account, entry.outcome) for entry in entries} == {
@@ -72,7 +73,10 @@ def test_every_change_is_written_down_with_the_system_s_user(commands: Commands,
         "disable account": ("acme", {}),
         "enable account": ("acme", {}),
         "create key": (key["key_id"], {"name": "ci"}),
-        "rotate key": (key["key_id"], {"hint": key["key"][:13] + "…" + key["key"][-4:], "grace_ms": 3_600_000}),
+        "rotate key": (
+            f"{key['key_id']}, now {new['key_id']}",
+            {"hint": key["key"][:13] + "…" + key["key"][-4:], "grace_ms": 3_600_000},
+        ),
         "revoke key": (key["key_id"], {"hint": key["key"][:13] + "…" + key["key"][-4:]}),
     }
     assert key["key"] not in str(entries)

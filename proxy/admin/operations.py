@@ -136,6 +136,7 @@ class Administration:
             key_id,
             {"hint": found.hint, "grace_ms": grace_ms},
             lambda: desk.keys.rotate(key_id, grace_ms=grace_ms, now_ms=desk.now_ms, random=desk.random),
+            lambda rotated: f"{key_id}, now {rotated.minted.record.key_id}",
         )
 
     async def borrow_key(self, key_id: str) -> str:

@@ -24,7 +24,15 @@ from proxy.catalog import models_body
 from proxy.dashboard import api_answers as answers
 from proxy.dashboard import api_asks as asks
 from proxy.dashboard.configured import configured
-from proxy.dashboard.looking import Looking, columns, place_after, read_filter, read_place
+from proxy.dashboard.looking import (
+    Looking,
+    audit_after,
+    columns,
+    place_after,
+    read_audit_place,
+    read_filter,
+    read_place,
+)
 from proxy.dashboard.operations import Operations
 from proxy.dashboard.overview import overview, overview_document
 from proxy.dashboard.state import figures, near_limits, routes
@@ -190,9 +198,8 @@ async def _verify(ask: Ask) -> Document:
 
 
 async def _audit(ask: Ask) -> Document:
-    entries = await ask.operations.audit(ask.query.account, ask.query.count, ask.query.before)
-    following = entries[-1].at if len(entries) == ask.query.count else None
-    return {"entries": list(map(audit_document, entries)), "next": following}
+    entries = await ask.operations.audit(ask.query.account, ask.query.count, read_audit_place(ask.query.before))
+    return {"entries": list(map(audit_document, entries)), "next": audit_after(entries, ask.query.count)}
 
 
 async def _models(ask: Ask) -> Document:

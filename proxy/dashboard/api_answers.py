@@ -214,7 +214,7 @@ class AuditLogAnswer(Struct):
     """The latest changes first."""
 
     entries: list[AuditAnswer]
-    next: int | None
+    next: str | None
 
 
 class ModelsAnswer(Struct):

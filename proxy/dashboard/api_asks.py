@@ -108,10 +108,10 @@ class ExportQuery(Struct, forbid_unknown_fields=True):
 
 
 class AuditQuery(Struct, forbid_unknown_fields=True):
-    """Which entries, the latest first."""
+    """Which entries, the latest first; `before` is the `next` of the page before."""
 
     account: _Account | None = None
-    before: Annotated[int, Meta(ge=0, le=10**17, description="the `next` of the page before")] | None = None
+    before: _Word | None = None
     count: Annotated[int, Meta(ge=1, le=500)] = 50
 
 

@@ -23,7 +23,7 @@ from proxy.dashboard.watching import Watching
 from proxy.errors import StoreUnavailable
 from proxy.ledger.database import Ledger
 from proxy.ledger.export import FormatUnavailable, ensure_available, write
-from proxy.ledger.requests import Filter, rows
+from proxy.ledger.requests import rows
 
 STATUS: Final = {
     Reason.MALFORMED: 400,
@@ -74,9 +74,7 @@ def _export(gate: Gate) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         person = await gate.bearer(request)
         query, looking = _query(request, ExportQuery), Looking(Operations(gate.desk, person))
-        return await send_export(
-            request, gate, looking.mine(read_filter(looking, msgspec.structs.asdict(query))), query
-        )
+        return await send_export(request, looking, query)
 
     return handle
 
@@ -88,8 +86,9 @@ def _try(gate: Gate, surroundings: Surroundings) -> Handler:
         operations = Operations(gate.desk, await gate.bearer(request))
         _query(request, NoQuery)
         wanted = msgspec.json.decode(await request.read() or b"{}", type=TrialRequest)
+        body = msgspec.json.encode(wanted.request)  # which writes every number that was read, however large
         key = await operations.borrow_key(request.match_info["key_id"])
-        async with trial(surroundings.api_url + PATHS[wanted.endpoint], key, orjson.dumps(wanted.request)) as begun:
+        async with trial(surroundings.api_url + PATHS[wanted.endpoint], key, body) as begun:
             headers = {**_NO_STORE, "x-request-id": begun.request_id, "Content-Type": begun.content_type}
             response = web.StreamResponse(status=begun.status, headers=headers)
             await response.prepare(request)
@@ -105,13 +104,14 @@ def _try(gate: Gate, surroundings: Surroundings) -> Handler:
     return handle
 
 
-async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: ExportQuery) -> web.StreamResponse:
+async def send_export(request: web.Request, looking: Looking, query: ExportQuery) -> web.StreamResponse:
     """Write the rows into a file that has no name, then send it: a client that reads slowly holds no database."""
+    chosen = looking.mine(read_filter(looking, msgspec.structs.asdict(query)))
 
     def to_file(ledger: Ledger) -> tempfile.SpooledTemporaryFile[bytes]:
         file = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the sender closes it
         with ledger.reading() as connection:
-            write(rows(connection, chosen), query.format, file)  # type: ignore[arg-type] # it is a BinaryIO but in name
+            write(looking.told(rows(connection, chosen)), query.format, file)  # type: ignore[arg-type] # it is a BinaryIO but in name
         file.seek(0, io.SEEK_SET)
         return file
 
@@ -119,7 +119,7 @@ async def send_export(request: web.Request, gate: Gate, chosen: Filter, query: E
         ensure_available(query.format)
     except FormatUnavailable as why:
         raise OperationRefused(Reason.UNAVAILABLE, str(why)) from None
-    with await gate.desk.ledger.use(to_file) as file:
+    with await looking.operations.desk.ledger.use(to_file) as file:
         name = f'attachment; filename="usage.{query.format.value}"'
         response = web.StreamResponse(headers={**_NO_STORE, "Content-Disposition": name})
         response.content_type = MEDIA_TYPES[query.format]
@@ -150,7 +150,7 @@ def _guarded(handle: Handler) -> Handler:
             return _refusal(STATUS[refused.reason], refused.message)
         except StoreUnavailable as away:
             return _refusal(_UNAVAILABLE, f"The store cannot be asked: {away.detail}")
-        except (msgspec.MsgspecError, UnicodeError) as wrong:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as wrong:
             return _refusal(400, f"{wrong}; /admin/api/openapi.json says what is understood")
 
     return guarded

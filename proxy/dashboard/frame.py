@@ -185,7 +185,7 @@ class Frame:
                 session = await self.gate.session(request)
                 if session is None:
                     return to_sign_in(request)
-                form = await _form(request)
+                form = await read_form(request)
                 word = form.get(FORM_WORD, [""])[0]
                 if request.method == "POST" and not (
                     is_same_site(request) and self.gate.sessions.is_form_word(session, word)
@@ -193,8 +193,8 @@ class Frame:
                     return self._trouble(request, 403, "This form is not of this session: open its page again.")
                 words = defaultdict(str, {name: values[0].strip() for name, values in form.items()})
                 return await page(Visit(self, request, session, words, form))
-            except _UnreadableForm:
-                return self._trouble(request, 400, "This form cannot be read: open its page again.")
+            except UnreadableForm as form_error:
+                return self._trouble(request, form_error.status, form_error.message)
             except OperationRefused as refused:
                 return self._trouble(request, STATUS[refused.reason], refused.message)
             except StoreUnavailable as away:
@@ -207,17 +207,25 @@ class Frame:
         return self.render(request, "trouble.html", {"what": what, "wrong": why}, status)
 
 
-class _UnreadableForm(Exception):  # noqa: N818 - the state of a form
-    """It is none."""
+class UnreadableForm(Exception):  # noqa: N818 - the state of a form
+    """It is none, or too much; `status` is the answer's, `message` says what to do."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
 
 
-async def _form(request: web.Request) -> dict[str, list[str]]:
+async def read_form(request: web.Request) -> dict[str, list[str]]:
+    """Return every value of a form by its name; empty if nothing was sent. Raises `UnreadableForm`."""
     if request.method != "POST":
         return {}
     try:
         form = await request.post()
     except (ValueError, LookupError):  # what aiohttp raises, for a form in parts or in letters that do not exist
-        raise _UnreadableForm from None
+        raise UnreadableForm(400, "This form cannot be read: open its page again.") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise UnreadableForm(413, "This form is too large: say what you mean in less.") from None
     values: dict[str, list[str]] = {}
     for name, value in form.items():
         if isinstance(value, str):

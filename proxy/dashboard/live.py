@@ -13,6 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.admin.refused import OperationRefused
 from proxy.dashboard.frame import HEADERS, Frame, Visit
 from proxy.dashboard.marks import Mark, Marks
 
@@ -77,16 +78,16 @@ class Live:
 
     async def _next(self, listener: _Listener, visit: Visit, response: web.StreamResponse) -> bool:
         """Wait for the next move; False: there will be none for this page."""
+        told = _MOVED
         try:
             async with asyncio.timeout(_STILL_THERE):
                 await listener.moved.wait()
         except TimeoutError:
-            await response.write(b": still there\n\n")
-            return visit.session.expires > visit.frame.gate.desk.clock()
+            told = b": still there\n\n"
         listener.moved.clear()
-        if listener.gone:
+        if listener.gone or not await _still_signed_in(visit):
             return False
-        await response.write(_MOVED)
+        await response.write(told)
         return True
 
     async def _watch(self) -> None:
@@ -104,6 +105,14 @@ class Live:
                 if listener.account in moved:
                     listener.moved.set()
             seen = found
+
+
+async def _still_signed_in(visit: Visit) -> bool:
+    """Ask anew: a token may have been revoked, or somebody have signed out, since the page was opened."""
+    try:
+        return await visit.frame.gate.session(visit.request) is not None
+    except OperationRefused:  # the ledger is away: nobody can tell, and nothing is shown here
+        return visit.session.expires > visit.frame.gate.desk.clock()
 
 
 def live_routes(frame: Frame, live: Live) -> list[web.RouteDef]:

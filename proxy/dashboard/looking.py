@@ -1,12 +1,15 @@
 """Questions to the ledger by somebody: their sums, their requests, how those went; never those of others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from proxy.admin.refused import OperationRefused, Reason
 from proxy.dashboard.operations import Operations
 from proxy.ledger import requests
+from proxy.ledger.people import AuditEntry
 from proxy.ledger.queries import By, Group, Selection, Sums, sums
 from proxy.ledger.requests import Filter, Minute, Place, Qualities
 from proxy.moments import parse_when
@@ -14,6 +17,9 @@ from proxy.usage_record import UsageRecord
 
 LATEST: Final = 2_000
 """How many requests are looked at to say how they went."""
+_OF_THE_GATEWAY: Final[Mapping[str, str | None]] = {"provider": "", "upstream_model": "", "upstream_id": None}
+"""What of a row is nobody's business but the operator's: where the request ran. Left out, as it is in their pages."""
+_PLACES: Final = {UsageRecord.__struct_fields__.index(name): value for name, value in _OF_THE_GATEWAY.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +39,10 @@ class Looking:
         if mine.account is None and mine.key_id is not None:
             key = await self.operations.desk.records.key(mine.key_id)
             mine = replace(mine, account=None if key is None else key.account)  # there is an index by account
-        return await self.operations.desk.ledger.read(
+        found = await self.operations.desk.ledger.read(
             lambda connection: requests.newest(connection, mine, count, before)
         )
+        return list(map(self._told, found))
 
     async def count(self) -> int:
         """Return how many requests have a row."""
@@ -53,7 +60,7 @@ class Looking:
                 "the ledger has no such request: it may have been refused before a provider was asked, "
                 "or be a moment away",
             )
-        return found
+        return self._told(found)
 
     async def quality(self, chosen: Filter) -> Qualities:
         """Say how the latest requests went."""
@@ -64,6 +71,13 @@ class Looking:
         """Return what began in each minute since a moment, in Unix ms, which is not long ago."""
         mine = self.mine(Filter(since=since))
         return await self.operations.desk.ledger.read(lambda connection: requests.by_minute(connection, mine))
+
+    def told(self, rows: Iterable[Sequence[Any]]) -> Iterable[Sequence[Any]]:
+        """Return rows, the values of a record's fields each, without what this person may not see of them."""
+        return rows if self.operations.person.is_operator else map(_of_an_account, rows)
+
+    def _told(self, record: UsageRecord) -> UsageRecord:
+        return record if self.operations.person.is_operator else msgspec.structs.replace(record, **_OF_THE_GATEWAY)
 
     def mine(self, chosen: Filter) -> Filter:
         """Return what of these requests this person may see."""
@@ -77,6 +91,13 @@ class Looking:
             return parse_when(text).seen_from(self.operations.desk.now_ms)
         except (ValueError, OverflowError) as wrong:
             raise OperationRefused(Reason.MALFORMED, f"{name}: {wrong}") from None
+
+
+def _of_an_account(row: Sequence[Any]) -> Sequence[Any]:
+    values = list(row)
+    for place, value in _PLACES.items():
+        values[place] = value
+    return values
 
 
 def columns(text: str) -> list[By]:
@@ -95,12 +116,25 @@ def place_after(page: Sequence[UsageRecord], count: int) -> str | None:
     return f"{page[-1].started_at}-{page[-1].request_id}" if len(page) == count else None
 
 
+def audit_after(page: Sequence[AuditEntry], count: int) -> str | None:
+    """Return what to ask for the page of the audit log after this one; None if this one is not full."""
+    return f"{page[-1].at}-{page[-1].entry_id}" if len(page) == count else None
+
+
+def read_audit_place(text: str | None) -> tuple[int, str] | None:
+    """Read what `audit_after` wrote."""
+    place = read_place(text)
+    return None if place is None else (place.started_at, place.request_id)
+
+
 def read_place(text: str | None) -> Place | None:
     """Read what `place_after` wrote."""
     if not text:
         return None
     moment, dash, request_id = text.partition("-")
-    if not (dash and request_id and moment.isascii() and moment.isdigit() and len(moment) <= len("9" * 18)):
+    if not (dash and request_id and moment.isascii() and moment.isdigit() and len(moment) <= len("9" * 18)) or (
+        not request_id.isprintable()
+    ):
         raise OperationRefused(Reason.MALFORMED, "before: take the `next` of the page before")
     return Place(int(moment), request_id)
 

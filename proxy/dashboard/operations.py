@@ -139,7 +139,9 @@ class Operations(Administration):
 
         await self._audited("sign in", self.person.account or "", self.person.name, {}, nothing)
 
-    async def audit(self, account: str | None, count: int, before: int | None = None) -> list[AuditEntry]:
-        """Return the latest entries of the audit log, of an account or of all that this person may see."""
+    async def audit(self, account: str | None, count: int, before: tuple[int, str] | None = None) -> list[AuditEntry]:
+        """Return the latest entries of the audit log, of an account or of all that this person may see; `before` the
+        moment and the id of the last entry of the page before.
+        """
         chosen = self.person.scope(account)
         return await self.desk.ledger.read(lambda connection: people.entries(connection, chosen, count, before))

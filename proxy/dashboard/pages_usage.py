@@ -11,7 +11,7 @@ from proxy.call import Ending
 from proxy.dashboard.api_asks import ExportQuery
 from proxy.dashboard.api_server import send_export
 from proxy.dashboard.frame import Frame, Visit
-from proxy.dashboard.looking import place_after, read_filter, read_place
+from proxy.dashboard.looking import audit_after, place_after, read_audit_place, read_filter, read_place
 from proxy.dashboard.overview import USUAL, WINDOWS, overview
 from proxy.pricing import Prices, format_usd
 from proxy.usage_record import UsageRecord
@@ -100,13 +100,11 @@ async def _export(visit: Visit) -> web.StreamResponse:
         query = msgspec.convert({name: value for name, value in visit.query.items() if value}, ExportQuery)
     except msgspec.ValidationError as wrong:
         raise OperationRefused(Reason.MALFORMED, f"{wrong}: follow a link of the usage page") from None
-    chosen = visit.looking.mine(read_filter(visit.looking, msgspec.structs.asdict(query)))
-    return await send_export(visit.request, visit.frame.gate, chosen, query)
+    return await send_export(visit.request, visit.looking, query)
 
 
 async def _audit(visit: Visit) -> web.Response:
     before = visit.query["before"]
-    place = int(before) if before.isascii() and before.isdigit() and len(before) < len("9" * 18) else None
-    entries = await visit.operations.audit(None, _ON_A_PAGE, place)
-    older = entries[-1].at if len(entries) == _ON_A_PAGE else None
+    entries = await visit.operations.audit(None, _ON_A_PAGE, read_audit_place(before))
+    older = audit_after(entries, _ON_A_PAGE)
     return visit.show("audit.html", "Audit log", entries=entries, older=older, before=before)

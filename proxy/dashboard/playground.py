@@ -62,10 +62,7 @@ async def _show(visit: Visit, refused: OperationRefused | None = None, lines: li
     if not account and len(accounts) == 1:
         account = accounts[0]
     now_ms = visit.frame.gate.desk.now_ms
-    told = dict.fromkeys(_TOLD, "")
-    for line in lines or ():
-        for name, value in line.items():
-            told[name] += str(value)
+    told = {name: "".join(str(line[name]) for line in lines or () if name in line) for name in _TOLD}
     return visit.show(
         "playground.html",
         _HERE,

@@ -4,7 +4,7 @@ from aiohttp import web
 
 from proxy.admin.people import Person
 from proxy.admin.refused import OperationRefused
-from proxy.dashboard.frame import SIGN_IN, Frame, Visit, is_same_site, redirect
+from proxy.dashboard.frame import SIGN_IN, Frame, UnreadableForm, Visit, is_same_site, read_form, redirect
 from proxy.dashboard.gate import Denied
 from proxy.dashboard.operations import Operations
 
@@ -18,10 +18,12 @@ def sign_in_routes(frame: Frame) -> list[web.RouteDef]:
     async def enter(request: web.Request) -> web.Response:
         if not is_same_site(request):
             return frame.render(request, "sign_in.html", {"wrong": "Sign in on this page, not from elsewhere."}, 403)
-        token = (await request.post()).get("token", "")
         try:
-            person = await frame.gate.person_of(token.strip() if isinstance(token, str) else "", request.remote or "")
+            token = (await read_form(request)).get("token", [""])[0].strip()
+            person = await frame.gate.person_of(token, request.remote or "")
             await _noted(frame, person)
+        except UnreadableForm as form_error:
+            return frame.render(request, "sign_in.html", {"wrong": form_error.message}, form_error.status)
         except Denied as denied:
             page = frame.render(request, "sign_in.html", {"wrong": denied.message}, 429 if denied.wait else 401)
             if denied.wait:

@@ -6,7 +6,7 @@ outlive that, and stands beside the bill. Queries only; what a token is and who 
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from proxy.ledger.schema import audit_log, dashboard_token
 
@@ -83,13 +83,19 @@ def set_outcome(connection: Connection, entry_id: str, outcome: str, subject: st
     connection.execute(changed.values(outcome=outcome, subject=subject))
 
 
-def entries(connection: Connection, account: str | None, count: int, before: int | None = None) -> list[AuditEntry]:
-    """Return the latest entries first: those about an account, or all; `before` a moment if it is given."""
+def entries(
+    connection: Connection, account: str | None, count: int, before: tuple[int, str] | None = None
+) -> list[AuditEntry]:
+    """Return the latest entries first: those about an account, or all; only such as come after `before` in this order,
+    the moment and the id of an entry, if it is given.
+    """
     query = select(audit_log).order_by(audit_log.c.at.desc(), audit_log.c.entry_id.desc()).limit(count)
     if account is not None:
         query = query.where(audit_log.c.account == account)
     if before is not None:
-        query = query.where(audit_log.c.at < before)
+        at, entry_id = before
+        same = and_(audit_log.c.at == at, audit_log.c.entry_id < entry_id)
+        query = query.where(audit_log.c.at <= at, or_(audit_log.c.at < at, same))
     return [AuditEntry(*row) for row in connection.execute(query)]
 
 

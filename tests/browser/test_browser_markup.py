@@ -147,3 +147,12 @@ def test_what_a_url_says_is_text(operator: Visitor, path: str):
     page = operator.page
     page.goto(path.format(quote(MARKUP, safe="")))
     assert page.locator(LEFT_BEHIND).count() == 0
+
+
+def test_a_text_too_long_for_the_playground_is_told_and_kept(operator: Visitor, key: Issued):
+    page = operator.open("/playground")
+    page.get_by_label(re.compile("^Key")).fill(key.secret)
+    page.get_by_label("Text").fill("x" * (2 << 20))
+    page.get_by_role("button", name="Send it").click()
+    expect(page.get_by_role("alert")).to_have_text("That is too much text for this page: say it in less.")
+    assert len(page.get_by_label("Text").input_value()) == 2 << 20

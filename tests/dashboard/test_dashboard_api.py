@@ -113,6 +113,7 @@ async def test_a_key_is_replaced_with_a_grace_and_revoked(bench: Bench):
         ("GET", "/usage?colour=red", None, 400),
         ("GET", "/usage?account=a&account=b", None, 400),
         ("GET", "/requests?before=nowhere", None, 400),
+        ("GET", "/audit?before=nowhere", None, 400),
         ("GET", "/requests?count=0", None, 400),
         ("GET", "/requests?model=%00", None, 400),
         ("GET", "/export?format=pdf", None, 400),
@@ -241,6 +242,19 @@ class TestWhoMayDoWhat:
         assert (await bench.api("GET", "/export?format=csv", token=token)).text.count("\n") == 2
         entries = (await bench.api("GET", "/audit", token=token)).document["entries"]
         assert {entry["account"] for entry in entries} == {"acme"}
+
+    async def test_where_a_request_ran_is_told_to_the_operator_alone(self, bench: Bench):
+        await bench.account()
+        await bench.rows(row(1, provider="secret-one", upstream_model="secret-two", upstream_id="secret-three"))
+        token = await bench.token()
+        await bench.sign_in(token)
+        for path in ("/requests", f"/requests/{row(1).request_id}", "/export?format=csv", "/export?format=jsonl"):
+            assert "secret-three" in (await bench.api("GET", path)).text
+            theirs = (await bench.api("GET", path, token=token)).text
+            assert row(1).request_id in theirs
+            assert "secret" not in theirs
+        for path in (f"/usage/{row(1).request_id}", "/usage/export?format=csv"):
+            assert "secret" not in (await bench.page(path)).text
 
     async def test_what_is_another_s_is_told_like_what_is_not_there(self, bench: Bench):
         await bench.account("acme")

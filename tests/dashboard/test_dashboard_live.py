@@ -140,3 +140,19 @@ async def test_an_open_page_does_not_keep_the_admin_port_from_closing(tmp_path):
         assert await page.content.read() == b""
     await bench.session.close()
     bench.ledger.close()
+
+
+@pytest.mark.parametrize("ended", ["revoked", "signed out"])
+async def test_a_page_of_somebody_who_may_not_see_it_any_more_is_let_go_with_the_next_move(bench: Bench, ended: str):
+    await bench.account()
+    token = await bench.token()
+    await bench.sign_in(token)
+    page = await opened(bench, bench.cookie)
+    if ended == "revoked":
+        token_id = (await bench.api("GET", "/accounts/acme/tokens")).document["tokens"][0]["token_id"]
+        await bench.api("POST", f"/tokens/{token_id}/revoke")
+    else:
+        await bench.send("/sign-out")
+    await bench.rows(row(1))
+    async with asyncio.timeout(10):
+        await page.content.read()  # which ends

@@ -285,11 +285,24 @@ class TestTheOperation:
         api.status = 429
         assert (await operator.api("POST", f"/keys/{key['key_id']}/try", json=wanted)).status == 429
 
+    async def test_the_api_sends_on_every_number_and_depth_that_it_could_read(self, operator: Bench, api: Api):
+        key = await operator.key()
+        wanted = {"seed": 10**30, "deep": json.loads("[" * 300 + "]" * 300)}
+        tried = await operator.api("POST", f"/keys/{key['key_id']}/try", json={"request": wanted})
+        assert (tried.status, api.bodies) == (200, [{"path": "/v1/chat/completions", **wanted}])
+
     async def test_an_answer_that_is_cut_off_does_not_look_whole(self, operator: Bench, api: Api):
         key = await operator.key()
         api.cut = True
         with pytest.raises(ClientPayloadError):
             await operator.api("POST", f"/keys/{key['key_id']}/try", json={"request": {}})
+
+    async def test_a_request_that_is_too_deep_to_be_read_is_refused(self, operator: Bench, api: Api):
+        key = await operator.key()
+        body = '{"request": {"a": ' + "[" * 5_000 + "]" * 5_000 + "}}"
+        refused = await operator.api("POST", f"/keys/{key['key_id']}/try", data=body)
+        assert (refused.status, refused.document["error"]["type"]) == (400, "invalid_request_error")
+        assert not api.keys
 
     @pytest.mark.parametrize("body", [{}, {"request": 1}, {"request": {}, "endpoint": "embeddings"}, {"url": "x"}])
     async def test_what_it_does_not_understand_is_refused(self, operator: Bench, api: Api, body: dict):

@@ -1,5 +1,7 @@
 """Signing in with a browser: cookies that nobody else can make, send or keep, and forms that only our pages send."""
 
+from io import BytesIO
+
 import pytest
 from dashboard_bench import ADMIN_TOKEN, Bench
 
@@ -208,3 +210,22 @@ class TestTheAdminToken:
         (tmp_path / FILE).write_bytes(b"\xff\xfe")
         with pytest.raises(BadAdminToken, match="not text"):
             admin_token(None, tmp_path, lambda size: b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"token=x", "application/x-www-form-urlencoded; charset=nope", 400),
+        (b"token=\xff\xfe", "application/x-www-form-urlencoded", 400),
+        (b"garbage", "multipart/form-data", 400),
+        (b"token=" + b"x" * (2 << 20), "application/x-www-form-urlencoded", 413),
+    ],
+)
+@pytest.mark.parametrize("path", ["/sign-in", "/accounts"])
+async def test_a_form_that_cannot_be_read_is_told_on_a_page(
+    operator: Bench, path: str, body: bytes, kind: str, status: int
+):
+    headers = {"Cookie": operator.cookie, "Content-Type": kind}
+    reply = await operator.ask("POST", path, data=BytesIO(body), headers=headers)
+    assert reply.status == status
+    assert reply.alert.startswith("This form ")

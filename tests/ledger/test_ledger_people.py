@@ -48,10 +48,20 @@ def test_entries_come_the_latest_first_by_account_and_page(ledger: Ledger):
         people.set_outcome(connection, "3", "done", "key_1")
     with ledger.reading() as connection:
         assert [entry.entry_id for entry in people.entries(connection, None, 3)] == ["3", "2", "1"]
-        assert [entry.entry_id for entry in people.entries(connection, None, 3, before=1_001)] == ["0"]
+        assert [entry.entry_id for entry in people.entries(connection, None, 3, before=(1_001, "1"))] == ["0"]
         (last, first) = people.entries(connection, "acme", 9)
     assert (last.outcome, last.subject) == ("done", "key_1")
     assert first == replace(ENTRY, entry_id="1", at=1_001)
+
+
+def test_entries_of_the_same_moment_are_on_one_page_or_on_the_next(ledger: Ledger):
+    with ledger.writing() as connection:
+        for number in range(5):
+            people.add_entry(connection, replace(ENTRY, entry_id=str(number), at=1_000))
+    with ledger.reading() as connection:
+        first = people.entries(connection, None, 2)
+        second = people.entries(connection, None, 9, before=(first[-1].at, first[-1].entry_id))
+    assert [entry.entry_id for entry in (*first, *second)] == ["4", "3", "2", "1", "0"]
 
 
 def test_requests_are_read_back_as_they_were_written_the_latest_first(ledger: Ledger):

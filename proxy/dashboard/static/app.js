@@ -101,6 +101,7 @@
     try {
       const body = new URLSearchParams(new FormData(form));
       const answer = await fetch(form.dataset.play, { method: "POST", body, signal: stopping.signal });
+      if (answer.status === 413) { show(place, { wrong: "That is too much text for this page: say it in less." }); return; }
       if (answer.redirected || !answer.headers.get("Content-Type").includes("ndjson")) { location.reload(); return; }
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       let begun = "";
