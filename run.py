@@ -67,7 +67,7 @@ WORDS = {
     ),
     "test-deploy": Word(
         "check the files for Docker and Kubernetes by their schemas, and try the image's steps",
-        (RUN, TEST, DEPLOY, AUDIT),
+        (RUN, TEST, DEPLOY, AUDIT, OTEL),
         ("python -m pytest tests/deploy/schemas",),
     ),
     "test-browser": Word(
@@ -97,7 +97,7 @@ WORDS = {
     ),
     "audit": Word(
         "look for known weaknesses of every pinned package (needs a network); --sbom FILE: what is in the image",
-        (RUN, AUDIT),
+        (RUN, AUDIT, OTEL),
         ("python deploy/audit.py",),
     ),
     "bench": Word("measure the gateway beside nginx", (RUN,), ("python tests/bench/bench.py",)),

@@ -155,7 +155,7 @@ def in_the_image() -> set[str]:
     """The names of what deploy/Dockerfile leaves: the pins, but for what builds the project, and the project."""
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
     builds = {sbom.normal(re.split(r"[^\w.-]", text, maxsplit=1)[0]) for text in groups["build"]}
-    names = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.txt").read_text("utf-8"), re.MULTILINE)
+    names = re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements-otel.txt").read_text("utf-8"), re.MULTILINE)
     return {sbom.PROJECT, *names} - builds
 
 

@@ -91,7 +91,7 @@ def test_a_weak_package_is_named_with_its_file_and_what_is_better(service):
     service.says = knowing("orjson")
     done = of(service)
     assert done.returncode == 1
-    assert "(requirements-test.txt, requirements.txt): PYSEC-of-orjson; without it: 99.0" in done.stdout
+    assert "(requirements-otel.txt, requirements-test.txt, requirements.txt): PYSEC-of-orjson; without it: 99.0" in done.stdout
     assert "django" not in done.stdout
 
 
