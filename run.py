@@ -72,7 +72,7 @@ WORDS = {
     ),
     "test-browser": Word(
         "test the dashboard in Chromium (has to be there) and the admin API; words after it go to pytest",
-        (RUN, TEST, BROWSER),
+        (RUN, TEST, BROWSER, PARQUET),
         ("python -m pytest tests/browser",),
     ),
     "screenshots": Word(
