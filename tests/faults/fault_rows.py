@@ -188,6 +188,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     ),
     "R-09 has no memory": (f"{_SETTLE}::a_full_memory_refuses_new_requests_and_settles_old_ones",),
     "R-10 forgets the scripts": (f"{_SETTLE}::scripts_that_the_server_forgot_are_loaded_again",),
+    "R-11 runs a long script": ("stores/store_faults::a_server_that_runs_a_long_script_is_away_until_it_ends",),
+    "R-12 has a full disk": (
+        "stores/store_faults::a_full_disk_makes_the_server_away_with_its_own_reason_until_there_is_room",
+    ),
     "R-13 knows another password": (f"{_OUTSIDE}::a_wrong_password_is_one_line_and_no_crash",),
     "R-14 gives a reply to another request": (
         "stores/store_desync::an_admission_of_another_request",
