@@ -91,7 +91,8 @@ def test_a_weak_package_is_named_with_its_file_and_what_is_better(service):
     service.says = knowing("orjson")
     done = of(service)
     assert done.returncode == 1
-    assert "(requirements-otel.txt, requirements-test.txt, requirements.txt): PYSEC-of-orjson; without it: 99.0" in done.stdout
+    files = "requirements-otel.txt, requirements-test.txt, requirements.txt"
+    assert f"({files}): PYSEC-of-orjson; without it: 99.0" in done.stdout
     assert "django" not in done.stdout
 
 
