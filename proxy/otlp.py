@@ -58,7 +58,7 @@ class Collector:
         said = _LastWord()
         self._sender = _Sender(OTLPSpanExporter(endpoint), said, count, self._tell_in_loop(tell))
         self._batches = BatchSpanProcessor(self._sender, max_queue_size=MOST_WAITING)
-        if said.last:  # of a variable whose default it would take instead
+        if said.thread == threading.get_ident():  # of a variable whose default it would take instead
             raise ValueError(said.last)
 
     @property
@@ -153,12 +153,15 @@ class _LastWord(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.last = ""
+        self.thread = 0
+        """In which it was said."""
         logger = logging.getLogger(_LOGGER)
         logger.addHandler(self)
         logger.propagate = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep its message."""
+        self.thread = threading.get_ident()
         self.last = _HEADER.sub(r"\1 …", _PATH.sub("url: …", record.getMessage()))
 
 

@@ -134,8 +134,12 @@ def test_all_requests_before_the_end_of_sending_are_answered(sides: TwoSides):
     with sides.client() as client:
         client.send(sides.bytes_of(chat()) + MODELS)
         client.sock.shutdown(1)
-        answers = [answer for answer in (client.answer() for _ in range(3)) if answer.status != 100]
-        assert [answer.status for answer in answers[:2]] == [200, 200]
+        final: list[int] = []
+        while len(final) < 2:
+            status = client.answer().status
+            if status != 100:  # as many as the first answer takes long
+                final.append(status)
+        assert final == [200, 200]
 
 
 @pytest.mark.parametrize("data", [chat()[:-1], chat()[: -len(BODY)], chat()[:40], b""])
