@@ -94,7 +94,7 @@ class Collector:
             )
 
     async def close(self, seconds: float) -> int:
-        """Send what waits, for at most so long; returns how many spans still do."""
+        """Send what waits, for at most so long; returns how many still do, which are then given up."""
         over: asyncio.Future[None] = self._loop.create_future()
 
         def send_the_rest() -> None:
@@ -107,7 +107,10 @@ class Collector:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await asyncio.shield(over)
-        return self.waiting
+        waiting = self.waiting
+        if waiting:
+            self._sender.shutdown()  # or the library's thread would go on trying
+        return waiting
 
     def _tell_in_loop(self, tell: Tell) -> Tell:
         def soon(trouble: str | None) -> None:

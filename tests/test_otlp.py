@@ -1,6 +1,7 @@
 """The queue of spans: bounded, counted, and left behind when its time is over."""
 
 import socket
+import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -20,13 +21,21 @@ def span(name: str = "one") -> Span:
 
 @pytest.fixture
 def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of a collector that takes connections and never answers."""
+    """The URL of a collector that takes connections and never answers.
+
+    At the end the library's threads are over: they draw random numbers between their tries, and another test may have
+    set the seed.
+    """
+    before = set(threading.enumerate())
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1/traces?token=secret"
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60.0)
+        assert not thread.is_alive(), thread.name
 
 
 async def test_what_the_queue_has_no_room_for_is_dropped_and_counted_and_nothing_waits(silent):
