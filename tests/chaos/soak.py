@@ -31,6 +31,10 @@ GROWTH = 1.0
 """MiB an hour that a process may grow after its warm-up."""
 WARM_UP_S = 600.0
 """Until then everything has happened that happens for the first time; of a shorter run it is a third."""
+CROWD_S = 300.0
+"""So long there are twice as many clients: what piles up in a fault is then more than ever after. Of a shorter run it is
+a sixth.
+"""
 FILES_MORE = 4
 """Files that a process may have open more at its end than before the first request: the store's connections."""
 QUIET_WITHIN_S = 120.0
@@ -171,9 +175,13 @@ async def run(options: argparse.Namespace, folder: Path, say: Say) -> list[str]:
                 say(f"{number} requests, {sum(weather.seen.values())} faults")
             return now - began < options.seconds
 
+        def crowded(_: int) -> bool:
+            return time.monotonic() - began < min(CROWD_S, options.seconds / 6)
+
         async with asyncio.TaskGroup() as group:
             group.create_task(weather.run(over))
             group.create_task(watch.run(over))
+            group.create_task(traffic.run(crowded))
             await traffic.run(more)
             over.set()
         say(f"the traffic has ended after {len(traffic.seen)} requests; waiting for quiet")
