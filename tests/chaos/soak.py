@@ -32,8 +32,8 @@ GROWTH = 1.0
 WARM_UP_S = 600.0
 """Until then everything has happened that happens for the first time; of a shorter run it is a third."""
 CROWD_S = 300.0
-"""So long there are twice as many clients: what piles up in a fault is then more than ever after. Of a shorter run it is
-a sixth.
+"""So long there are twice as many clients: what piles up in a fault is then more than ever after. Of a shorter run, a
+sixth.
 """
 FILES_MORE = 4
 """Files that a process may have open more at its end than before the first request: the store's connections."""
