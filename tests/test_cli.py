@@ -23,6 +23,7 @@ from proxy.admin.keys import mint_key_id
 from proxy.cli import main, run
 from proxy.cli_outside import Outside
 from proxy.errors import StoreUnavailable
+from specimens import ECHO_CATALOG_FILE as CATALOG
 from tests.memory_stores import MemoryKeys, MemoryLimits
 
 NOW = 1_769_846_400_007
@@ -39,17 +40,6 @@ plans:
     budget: {{usd: "25.00", per: month}}
   unlimited: {{}}
 default_plan: standard
-"""
-CATALOG = """
-models:
-  - id: demo/echo
-    name: Echo
-    date: "2025-12-21"
-    context_length: 1000
-    max_completion_tokens: 100
-    pricing: {prompt: "0.1", completion: "0.2"}
-    aliases: [echo]
-    routes: [{provider: demo, model: echo}]
 """
 
 
