@@ -547,6 +547,18 @@ def test_check_reports_every_mistake_of_both_files(aion, config):
     ] == lines
 
 
+def test_check_reports_the_variables_that_serve_would_refuse_while_it_traces(aion, config, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "soon")
+    assert aion("check").code == 0
+    config.write_text(f"{config.read_text()}tracing: {{enabled: true}}\n")
+    result = aion("check")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("environment: OTEL_…: cannot be used: ")
+    assert result.err.count("\n") == 1
+    monkeypatch.delenv("OTEL_BSP_SCHEDULE_DELAY")
+    assert aion("check").code == 0
+
+
 def test_every_command_reports_a_bad_configuration_and_opens_nothing(aion, config, records):
     records.fail_on = {"accounts"}
     config.write_text("plans: 3")
