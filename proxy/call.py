@@ -154,6 +154,7 @@ class RequestEnd(Struct, frozen=True, omit_defaults=True):
     reason: str | None = None
     """Why the gateway refused it, by the label of the metric."""
     param: str | None = None
+    """Where the gateway found the request wrong, in names of the API; what a provider names may quote the request."""
     upstream_id: str | None = None
     dropped_events: int | None = None
     stray_close_tags: int | None = None

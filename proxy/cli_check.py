@@ -1,8 +1,10 @@
 """`aion-proxy check`: reads the configuration as the gateway would, and says everything that is wrong with it.
 
-Nothing is started, opened or changed. What is right or wrong is decided by `proxy/configuration.py` alone.
+Nothing is started, opened or changed. What is right or wrong is decided by `proxy/configuration.py`, and for the
+variables of OpenTelemetry by its library, where tracing is on.
 """
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from proxy.admin.documents import as_text
 from proxy.configuration import Configuration, load
 from proxy.mistakes import ConfigurationError
+from proxy.worker_tracing import check_tracing
 
 _GOOD, _BAD = 0, 2
 
@@ -18,6 +21,8 @@ def check(config: Path, environ: Mapping[str, str], *, as_json: bool) -> int:
     """Print a summary, or every mistake on standard error; with `as_json`, one document on standard output."""
     try:
         configuration = load(config, environ)
+        if configuration.settings.tracing.enabled:
+            asyncio.run(check_tracing(configuration.settings.tracing))
     except ConfigurationError as error:
         if as_json:
             mistakes = [

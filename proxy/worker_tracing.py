@@ -52,12 +52,21 @@ def start_tracing(
         else:
             logger.warning("the collector takes no traces, so they are lost; requests go on", detail=trouble)
 
+    collector = _collector(settings, count, tell)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    return WorkerTracing(Tracer(settings.sample_ratio, collector.export, monotonic, token_hex), collector, logger)
+
+
+async def check_tracing(settings: Tracing) -> None:
+    """Begin and end with nothing to send, where tracing is on. Raises `ConfigurationError` as `start_tracing`."""
+    await _collector(settings, lambda *_: None, lambda _: None).close(CLOSE_SECONDS)
+
+
+def _collector(settings: Tracing, count: Callable[[str, int], None], tell: Callable[[str | None], None]) -> "Collector":
     try:
         from proxy.otlp import Collector  # noqa: PLC0415 - as the file says; the library reads variables even now
 
-        collector = Collector(settings.endpoint, __version__, count, tell)
+        return Collector(settings.endpoint, __version__, count, tell)
     except (ValueError, OSError) as error:
         allowed = "must be as OpenTelemetry's specification of its environment variables says"
         raise ConfigurationError((Mistake("environment", "OTEL_…", f"cannot be used: {error}", allowed),)) from None
-    sys.setswitchinterval(SWITCH_SECONDS)
-    return WorkerTracing(Tracer(settings.sample_ratio, collector.export, monotonic, token_hex), collector, logger)

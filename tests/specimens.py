@@ -130,6 +130,18 @@ models:
   - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
      pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
 """
+ECHO_CATALOG_FILE = """\
+models:
+  - id: demo/echo
+    name: Echo
+    date: "2025-12-21"
+    context_length: 1000
+    max_completion_tokens: 100
+    pricing: {prompt: "0.1", completion: "0.2"}
+    aliases: [echo]
+    routes: [{provider: demo, model: echo}]
+"""
+"""One model of the provider that is built in, with prices that show."""
 
 
 class NotingLogger:

@@ -3,6 +3,7 @@
 import pytest
 
 from proxy.app import DONE, FAILED, WRONG, serve
+from specimens import CATALOG_FILE
 
 GATEWAY = """\
 server: {{listen: "{listen}", admin_listen: "127.0.0.1:0", stop_delay: 0s}}
@@ -10,15 +11,10 @@ data_dir: {folder}/data
 store: "unix://{folder}/nobody.sock"
 providers: {{one: {{base_url: "http://127.0.0.1:1/v1"}}}}
 """
-CATALOG = """\
-models:
-  - {id: m, name: m, date: "2026-01-02", context_length: 1, max_completion_tokens: 1,
-     pricing: {prompt: "0", completion: "0"}, routes: [{provider: one, model: m}]}
-"""
 
 
 def written(folder, listen: str = "127.0.0.1:0"):
-    (folder / "catalog.yaml").write_text(CATALOG)
+    (folder / "catalog.yaml").write_text(CATALOG_FILE)
     path = folder / "gateway.yaml"
     path.write_text(GATEWAY.format(listen=listen, folder=folder))
     return path

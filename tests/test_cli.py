@@ -23,6 +23,7 @@ from proxy.admin.keys import mint_key_id
 from proxy.cli import main, run
 from proxy.cli_outside import Outside
 from proxy.errors import StoreUnavailable
+from specimens import ECHO_CATALOG_FILE as CATALOG
 from tests.memory_stores import MemoryKeys, MemoryLimits
 
 NOW = 1_769_846_400_007
@@ -39,17 +40,6 @@ plans:
     budget: {{usd: "25.00", per: month}}
   unlimited: {{}}
 default_plan: standard
-"""
-CATALOG = """
-models:
-  - id: demo/echo
-    name: Echo
-    date: "2025-12-21"
-    context_length: 1000
-    max_completion_tokens: 100
-    pricing: {prompt: "0.1", completion: "0.2"}
-    aliases: [echo]
-    routes: [{provider: demo, model: echo}]
 """
 
 
@@ -555,6 +545,18 @@ def test_check_reports_every_mistake_of_both_files(aion, config):
     assert [
         f"{one['file']}: {one['path']}: {one['problem']}; {one['allowed']}" for one in document["mistakes"]
     ] == lines
+
+
+def test_check_reports_the_variables_that_serve_would_refuse_while_it_traces(aion, config, monkeypatch):
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "soon")
+    assert aion("check").code == 0
+    config.write_text(f"{config.read_text()}tracing: {{enabled: true}}\n")
+    result = aion("check")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("environment: OTEL_…: cannot be used: ")
+    assert result.err.count("\n") == 1
+    monkeypatch.delenv("OTEL_BSP_SCHEDULE_DELAY")
+    assert aion("check").code == 0
 
 
 def test_every_command_reports_a_bad_configuration_and_opens_nothing(aion, config, records):

@@ -13,8 +13,9 @@ from proxy.cli_outside import Outside
 from proxy.ledger import people
 from proxy.ledger.database import Ledger
 from proxy.ledger.people import AuditEntry
+from specimens import ECHO_CATALOG_FILE as CATALOG
 from tests.memory_stores import MemoryKeys, MemoryLimits
-from tests.test_cli import CATALOG, GATEWAY, NOW, Numbers
+from tests.test_cli import GATEWAY, NOW, Numbers
 
 AWAY = "postgresql://127.0.0.1:1/nothing?connect_timeout=2"
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from proxy.dashboard.state import NearLimit, RouteState
+
 
 class LimitState(Struct):
     """One limit and its use."""
@@ -223,29 +225,10 @@ class ModelsAnswer(Struct):
     models: list[dict[str, Any]]
 
 
-class RouteAnswer(Struct):
-    """Where a model runs; `up` null: that provider was not asked yet."""
-
-    model: str
-    provider: str
-    upstream_model: str
-    weight: int
-    up: bool | None
-    passed_over: bool
-
-
 class RoutesAnswer(Struct):
     """Every route of the catalog."""
 
-    routes: list[RouteAnswer]
-
-
-class NearAnswer(Struct):
-    """A limit of which 0.8 or more are used or held."""
-
-    account: str
-    limit: str
-    share: float
+    routes: list[RouteState]
 
 
 class RefusedAnswer(Struct):
@@ -258,7 +241,7 @@ class RefusedAnswer(Struct):
 class LimitsAnswer(Struct):
     """Who is near a limit, and, for operators, how often requests were refused since the start, by reason."""
 
-    near: list[NearAnswer]
+    near: list[NearLimit]
     refused: dict[str, int] | None
     refused_by_hour: list[RefusedAnswer] | None
 

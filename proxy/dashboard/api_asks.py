@@ -15,10 +15,6 @@ _Word = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _Account = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$", description="the name of an account")]
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
-    """No body is needed."""
-
-
 class NewAccount(Struct, forbid_unknown_fields=True):
     """An account to be made; `plan` null: the default plan, whatever it is at the time."""
 

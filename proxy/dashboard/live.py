@@ -97,12 +97,13 @@ class Live:
             await asyncio.sleep(EVERY)
             wanted = {listener.account for listener in self._listeners}
             found = {account: await self._marks.of(account, tick) for account in wanted}
-            moved = {account for account in wanted if account in seen and seen[account] != found[account]}
+            unseen = wanted - seen.keys()  # what moved between a page's opening and this look, nobody can tell
+            moved = {account for account in wanted - unseen if seen[account] != found[account]}
             moved_ago = 0 if moved else moved_ago + 1
             if moved_ago <= _COMES_BACK and tick % _SOMETIMES == 0:
                 moved |= wanted
             for listener in self._listeners:
-                if listener.account in moved:
+                if listener.account in moved | unseen:
                     listener.moved.set()
             seen = found
 

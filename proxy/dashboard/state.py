@@ -39,7 +39,7 @@ FIGURES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class NearLimit:
-    """Somebody who has used or holds most of a limit."""
+    """Somebody by whom 0.8 or more of a limit is used or held."""
 
     account: str
     limit: str
@@ -48,7 +48,7 @@ class NearLimit:
 
 @dataclass(frozen=True, slots=True)
 class RouteState:
-    """Where a model runs; `up` None: that provider was not asked yet."""
+    """Where a model runs; `up` null, or None: that provider was not asked yet."""
 
     model: str
     provider: str

@@ -21,7 +21,6 @@ _WHOLE: Final = re.compile(r"[0-9]{1,15}")
 _VARIABLE: Final = re.compile(r"os\.environ/([A-Za-z_][A-Za-z0-9_]*)")
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,47}")
 _NULL: Final = "tag:yaml.org,2002:null"
-_TRUE: Final = frozenset({"true", "yes", "on"})
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
@@ -64,10 +63,6 @@ class Entry:
         """Return a whole number of one or more; None if it is none."""
         text = (self.text() or "").replace("_", "")
         return int(text) or None if _WHOLE.fullmatch(text) else None
-
-    def is_true(self) -> bool:
-        """Tell whether a switch is on."""
-        return (self.text() or "").lower() in _TRUE
 
     def variable(self) -> str | None:
         """Return the variable that is meant by `os.environ/NAME`; None if the value stands in the file itself."""

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -54,8 +53,3 @@ def ports(service: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 def secret_path(name: str) -> str:
     """Where a container finds a secret."""
     return f"/run/secrets/{name}"
-
-
-def source_of_secret(document: Mapping[str, Any], name: str) -> Path:
-    """The file that a secret is read from."""
-    return ROOT / document["secrets"][name]["file"]

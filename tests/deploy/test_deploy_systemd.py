@@ -44,7 +44,7 @@ def test_a_command_is_run_with_what_the_unit_is_run_with():
     text = UNIT.read_text("utf-8")
     shown = text[text.index("#   systemd-run") : text.index("[Unit]")].replace("\\\n#", " ").removeprefix("#").strip()
     words = shlex.split(shown)
-    for name in ("DynamicUser", "User", "StateDirectory"):
+    for name in ("DynamicUser", "User", "StateDirectory", "StateDirectoryMode"):
         assert f"{name}={SERVICE[name]}" in words
     assert "Environment=" + " ".join(f"{name}={value}" for name, value in ENVIRON.items()) in words
     place = words.index(SERVICE["ExecStart"].split()[0])

@@ -311,13 +311,6 @@ def started_on(disk_of: Callable[[Path], JournalDisk], gateway: Gateway) -> Jour
     return disk
 
 
-def until_full(key: Key) -> None:
-    """Ask until what is left of the last page is used."""
-    for _ in range(200):
-        if key.ask().status != 200:
-            return
-
-
 def test_while_the_journal_s_disk_is_full_requests_are_refused_and_nothing_of_those_before_is_lost(
     make_gateway, provider, mounted
 ):

@@ -174,3 +174,15 @@ def test_what_is_the_operator_s_is_not_on_the_api_s_port(gateway, path):
 
 def test_what_is_the_api_s_is_not_on_the_operator_s_port(gateway):
     assert gateway.admin_page("/v1/models")[0] == 404
+
+
+def test_the_place_of_a_mistake_is_logged_if_the_gateway_found_it_and_not_as_a_provider_says_it(gateway, provider, key):
+    said = {"error": {"message": "No.", "type": "invalid_request_error", "param": PROMPT, "code": None}}
+    provider.on("main", lambda exchange: exchange.answer(said, 400))
+    answer = key.ask(content=PROMPT)
+    assert (answer.status, answer.error["param"]) == (400, PROMPT)
+    assert "param" not in gateway.request_line(answer.request_id)
+    with gateway.client() as client:
+        wrong = json.dumps({"model": "same", "messages": [{"role": PROMPT}]}).encode()
+        refused = client.ask(request_bytes("POST", "/v1/chat/completions", wrong, key=key.secret))
+    assert gateway.request_line(refused.request_id)["param"] == refused.error["param"] == "messages[0].role"

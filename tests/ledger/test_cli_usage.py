@@ -14,18 +14,9 @@ from proxy.cli import run
 from proxy.cli_outside import Outside
 from proxy.ledger import export
 from proxy.ledger.database import Ledger
+from specimens import ECHO_CATALOG_FILE as CATALOG
 
 CONFIG = "data_dir: {folder}/data\nproviders: {{demo: {{builtin: demo}}}}\n{more}"
-CATALOG = """
-models:
-  - id: demo/echo
-    name: Echo
-    date: "2025-12-21"
-    context_length: 1000
-    max_completion_tokens: 100
-    pricing: {prompt: "0.1", completion: "0.2"}
-    routes: [{provider: demo, model: echo}]
-"""
 DAY = 24 * HOUR
 
 

@@ -43,6 +43,7 @@ from proxy.stores.keys import RedisKeys
 from proxy.stores.limits import RedisLimits
 from proxy.stores.moving import StoreMove, inventory
 from proxy.stores.opening import connect_store
+from specimens import ECHO_CATALOG_FILE as CATALOG
 from tests.conftest import debian_redis
 from tests.stores.redis_servers import RedisServer, cluster, single
 
@@ -53,16 +54,6 @@ ledger: {ledger}
 providers: {{demo: {{builtin: demo}}}}
 plans: {{standard: {{requests_per_minute: 600}}, gold: {{tokens_per_day: 100000}}}}
 default_plan: standard
-"""
-CATALOG = """
-models:
-  - id: demo/echo
-    name: Echo
-    date: "2025-12-21"
-    context_length: 1000
-    max_completion_tokens: 100
-    pricing: {prompt: "0.1", completion: "0.2"}
-    routes: [{provider: demo, model: echo}]
 """
 ACCOUNTS = ("acme", "zeta", "third")
 TOKEN = DashboardToken("token_1", "acme", "digest", "laptop", 1, None, None)

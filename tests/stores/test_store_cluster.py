@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from explained import explained
 from redis.exceptions import MovedError, ResponseError
 
 from proxy.accounts import SHARDS, Account, ApiKey, Identity, digest_of_key, shard_of
@@ -131,14 +132,6 @@ async def test_one_node_is_enough_to_find_the_others(nodes):
 
 
 # what is refused
-
-
-async def explained(url):
-    store = store_at(url)
-    with pytest.raises(StoreUnavailable) as refused:
-        await store.connect()
-    await store.close()
-    return refused.value.detail
 
 
 async def test_a_node_of_a_cluster_is_not_taken_for_a_single_server(nodes):

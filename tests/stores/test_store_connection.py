@@ -8,13 +8,13 @@ import socket
 from urllib.parse import urlsplit
 
 import pytest
+from explained import explained
 from redis.asyncio.connection import SSLConnection
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.connection import BATCH_LIMIT, FIRST_PAUSE, StoreConnection
 from proxy.stores.data_dir import ask
 from proxy.stores.embedded import EmbeddedStore
-from proxy.stores.opening import connect_store
 from proxy.stores.scripts import Script, load_script
 from proxy.stores.server import Server
 from tests.stores.fake_server import fake_server, pong
@@ -357,14 +357,6 @@ async def test_what_is_no_protocol_at_all_fails_the_call(tmp_path):
 
 
 # servers that refuse
-
-
-async def explained(url):
-    """Why a connection cannot be made, in its own words."""
-    with pytest.raises(StoreUnavailable) as refused:
-        async with connect_store(url):
-            pass
-    return refused.value.detail
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import asyncio
 import signal
 
 import pytest
+from explained import explained
 
 from proxy.accounts import Account
 from proxy.errors import StoreUnavailable
 from proxy.stores.keys import RedisKeys
-from proxy.stores.opening import store_at
 from tests.conftest import debian_redis
 from tests.stores.changes import PATIENCE, Told, attached
 from tests.stores.redis_servers import free_ports, options_of, single, until, watched
@@ -52,14 +52,6 @@ async def test_sentinels_that_are_gone_are_passed_over(shared):
 
     async with attached(url) as store:
         assert store.up
-
-
-async def explained(url):
-    store = store_at(url)
-    with pytest.raises(StoreUnavailable) as refused:
-        await store.connect()
-    await store.close()
-    return refused.value.detail
 
 
 async def test_a_service_that_no_sentinel_knows_is_explained(shared):

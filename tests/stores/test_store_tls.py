@@ -4,11 +4,10 @@ import shutil
 import subprocess
 
 import pytest
+from explained import explained
 
 from proxy.accounts import Account
-from proxy.errors import StoreUnavailable
 from proxy.stores.keys import RedisKeys
-from proxy.stores.opening import store_at
 from tests.conftest import debian_redis, missing
 from tests.stores.changes import attached
 from tests.stores.redis_servers import cluster, free_ports, single
@@ -56,14 +55,6 @@ def secured(certificates, tmp_path_factory):
 
 def url_of(server, options="", credentials=""):
     return f"rediss://{credentials}127.0.0.1:{server.options['tls-port']}/0{options}"
-
-
-async def explained(url):
-    store = store_at(url)
-    with pytest.raises(StoreUnavailable) as refused:
-        await store.connect()
-    await store.close()
-    return refused.value.detail
 
 
 async def test_a_server_of_a_known_authority_is_used(secured, certificates):

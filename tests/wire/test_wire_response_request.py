@@ -131,7 +131,6 @@ def test_g72_metadata_is_kept_and_echoed_and_not_sent():
     assert (read_response_request(body()).metadata, read_response_request(body(metadata=None)).metadata) == (None, None)
 
 
-SURROGATE = rb"\ud83d"
 EVERYWHERE = rb"""{"model":"m","instructions":"i\ud83d","seed":123456789012345678901234567890,"stop":"\uDC00","input":[
 {"role":"user","content":"a\ud83d"},{"type":"reasoning","content":[{"type":"reasoning_text","text":"b\ud83d"},
 {"type":"reasoning_text","text":"c\ud83d"}]},{"role":"assistant","content":[{"type":"output_text","text":"d\ud83d"}]},

@@ -69,7 +69,6 @@ LEFT = [
     pytest.param("<thi", "<think><thi", True, id="the beginning of a tag in a block"),
     pytest.param("", "", True, id="nothing"),
 ]
-SCANNED = [(*case.values, case.id, False) for case in TAGS] + [(*case.values, case.id, True) for case in PREFILLED]
 
 
 def scanner(*, prefilled: bool = False, blocks: Blocks = Blocks.TAKE) -> TagScanner:
