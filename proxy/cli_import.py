@@ -77,7 +77,7 @@ def _tell(imported: Imported, source: Path, folder: Path) -> None:
     if not imported.files:
         print("aion-proxy: nothing was written: no model could be imported (see above)", file=sys.stderr)
         return
-    print(f"{folder / GATEWAY} and {CATALOG}: {imported.models} models at {imported.providers} providers.")
+    print(f"Written: {folder / GATEWAY} and {CATALOG}. Models: {imported.models}; providers: {imported.providers}.")
     if imported.variables:
         print(f"Set these variables, or the same with _FILE at the end: {', '.join(imported.variables)}")
     print(f"Then try it: aion-proxy check --config {folder / GATEWAY}")
