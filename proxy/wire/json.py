@@ -37,7 +37,9 @@ _AS_STEPS: Final = bytes.maketrans(b"[{]}", _UP + _UP + _DOWN + _DOWN)
 _PEELED: Final = 4
 """Levels of nesting that are taken off with a quick search before the rest is counted bracket by bracket."""
 _SMALL: Final = 16 * 1024
-"""Up to this size counting a character is cheaper than looking for one after the other."""
+"""Up to this size counting a character that is frequent is cheaper than looking for one after the other."""
+_LOOKED_FOR: Final = 4
+"""A character that occurs more often counts as frequent."""
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
 _NOT_BRACKETS: Final = _NOT_STRUCTURE + b'"'
 _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
@@ -237,12 +239,12 @@ def _few(body: bytes, character: bytes, most: int) -> bool:
     """Tell whether a character occurs at most so often: for bodies that are nearly all text, many times faster than
     counting.
     """
-    if len(body) <= _SMALL:
-        return body.count(character) <= most
-    at = body.find(character)
-    while at >= 0 and most:
+    at, found = body.find(character), 0
+    while at >= 0 and found < most:
+        if found == _LOOKED_FOR and len(body) - at <= _SMALL:
+            return body.count(character, at) <= most - found
         at = body.find(character, at + 1)
-        most -= 1
+        found += 1
     return at < 0
 
 
