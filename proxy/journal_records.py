@@ -4,8 +4,8 @@ Pure: records in, rows out. A request whose end the journal knows becomes the ro
 lost with its process becomes a row all the same, billed by the last that is known of it.
 """
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -85,13 +85,13 @@ class Opened(Struct, frozen=True, tag="open", array_like=True):
 
 Record = Started | Marked | Ended | Dropped | Carried | Opened
 
-_ENCODER: Final = msgspec.msgpack.Encoder()
 _DECODER: Final = msgspec.msgpack.Decoder(Record)
+_WITH_NAMES: Final = msgspec.msgpack.Decoder(tuple[Literal["end"], dict[str, bool | int | str | None]])
+"""Rows as journals had them before their values stood there without the names of the fields."""
 
 
-def encode(record: Record) -> bytes:
-    """Write a record."""
-    return _ENCODER.encode(record)
+encode: Final[Callable[[Record], bytes]] = msgspec.msgpack.Encoder().encode
+"""Write a record."""
 
 
 def decode(payload: bytes) -> Record | None:
@@ -104,7 +104,7 @@ def decode(payload: bytes) -> Record | None:
         if isinstance(record, Started | Carried):
             _prices(record if isinstance(record, Started) else record.started)
     except (msgspec.MsgspecError, ValueError):
-        return None
+        return _ended_with_names(payload)
     return record
 
 
@@ -193,6 +193,14 @@ def crashed(known: Carried) -> UsageRecord:
         duration_ms=max(0, marked.marked_at - started.started_at),
         metadata=started.metadata,
     )
+
+
+def _ended_with_names(payload: bytes) -> Ended | None:
+    try:
+        _, fields = _WITH_NAMES.decode(payload)
+        return Ended(msgspec.convert([fields[name] for name in UsageRecord.__struct_fields__], UsageRecord))
+    except (msgspec.MsgspecError, KeyError, ValueError):
+        return None
 
 
 def _prices(started: Started) -> Prices:

@@ -17,7 +17,7 @@ from proxy.stores.breaker import Breaker
 from proxy.stores.packing import Word, pack, with_text
 from proxy.stores.scripts import Script
 from proxy.stores.server import MISSING, Greeting, Line, Opener, Server, is_outage
-from proxy.stores.store import Call, fail
+from proxy.stores.store import Call, begins_with, fail
 from proxy.stores.trouble import OnTrouble, Trouble
 
 CONNECT_TIMEOUT: Final = 1.0
@@ -159,7 +159,7 @@ class StoreConnection:
     ) -> asyncio.Future[Any]:
         """Run a script by its digest; a server that does not know it (yet, or any more) gets the text, once.
 
-        With `echo`, a reply that is no list that begins with it belongs to another call: the connection is dropped.
+        With `echo`, a reply that does not begin with it belongs to another call: the connection is dropped.
         """
         packed = pack(("EVALSHA", script.sha, len(keys), *keys, *args))
         return self.send(script, "", packed, echo=echo, urgent=urgent)
@@ -291,7 +291,7 @@ class StoreConnection:
             self._check_trust()
         if isinstance(answer, RedisError):
             self._refused(call, answer)
-        elif call.echo is not None and (type(answer) is not list or answer[0] != call.echo):
+        elif call.echo is not None and not begins_with(answer, call.echo):
             raise RedisError("a reply belonged to another request")
         elif not call.reply.done():
             call.reply.set_result(answer)

@@ -6,6 +6,8 @@ settled before. Every reply repeats the name that was asked for, so that the con
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
+from struct import Struct
 from typing import Any, Final
 
 from proxy.accounts import Identity, shard_of
@@ -36,7 +38,14 @@ LEASES_PER_CALL: Final = 100
 SWEEPS: Final = 100
 """How often one question is asked again because leases that ran out filled the account; each call frees a hundred."""
 _NAMES_KEPT: Final = 10_000
-_ADMITTED, _LIMIT_REACHED, _KEY_REFUSED, _ACCOUNT_CHANGED = range(4)
+_LIMIT_REACHED, _KEY_REFUSED, _ACCOUNT_CHANGED = range(1, 4)
+_NO_VERSION: Final = 0
+"""The first is 1. With this one, the store looks at the account again before it says that it is disabled."""
+_TERMS: Final = Struct("<9d")
+_HELD: Final = Struct("<2d")
+_SETTLED: Final = Struct("<5d")
+_ADMITTED: Final = Struct("<6q")
+"""Numbers that a script reads or writes at once, in the order that its header tells: a word for each costs more."""
 _NO_ROOM: Final = 0
 _MORE_TO_FREE: Final = -1
 """Where the replies of `admit` (when a limit is reached) and `use` say that leases may be left that ran out."""
@@ -62,6 +71,7 @@ class _Asking:
     limits: Limits
     key: str
     command: Command
+    terms: bytes
 
 
 class RedisLimits:
@@ -86,19 +96,21 @@ class RedisLimits:
         """
         account = identity.account
         asking = self._asking_of(identity, limits)
-        packed = asking.command.packed((hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd)))
+        lease = _lease(hold)
+        packed = asking.command.packed((lease.encode(), asking.terms + _HELD.pack(hold.tokens, hold.nusd)))
         try:
-            reply = await self._ask_admission(asking, packed, hold)
+            reply = await self._ask_admission(asking, packed, lease)
             for _ in range(SWEEPS):
-                if reply[1] != _LIMIT_REACHED or not reply[_MORE_TO_FREE]:
+                if type(reply) is bytes or reply[1] != _LIMIT_REACHED or not reply[_MORE_TO_FREE]:
                     break
-                reply = await self._ask_admission(asking, packed, hold)
+                reply = await self._ask_admission(asking, packed, lease)
         except asyncio.CancelledError:
             self._give_back(account.name, hold, limits)
             raise
+        if type(reply) is bytes:
+            *remaining, tokens_left, nusd_left = _ADMITTED.unpack(reply[-_ADMITTED.size :])
+            return Reservation(hold, account.name, _remaining(remaining, limits), tokens_left, nusd_left)
         verdict = reply[1]
-        if verdict == _ADMITTED:
-            return Reservation(hold, account.name, _remaining(reply, limits), *reply[6:8])
         if verdict == _LIMIT_REACHED:
             return _limit_reached(reply, limits, hold)
         if verdict == _KEY_REFUSED:
@@ -119,12 +131,13 @@ class RedisLimits:
     ) -> asyncio.Future[object]:
         """Send a settlement without waiting for it; the future fails with StoreUnavailable. Safe to send again."""
         names = self._names_of(account)
-        args = _settling(hold, tokens, nusd, limits, maybe)
+        charge, lease = f"{hold.request_id} {tokens} {nusd}", _lease(hold)
+        numbers = _SETTLED.pack(hold.tokens, hold.nusd, tokens, nusd, _or_infinite(limits.tokens_per_minute))
         if maybe is None:
-            packed = names.settle.packed(args)
-            return self._connection.send(self._settle, names.account, packed, echo=hold.request_id)
+            packed = names.settle.packed((charge.encode(), lease.encode(), numbers))
+            return self._connection.send(self._settle, names.account, packed, echo=charge)
         keys = (names.account, names.leases, names.late, names.charged)
-        return self._ask(self._settle, keys, args)
+        return self._ask(self._settle, keys, (charge, lease, numbers, _lease(maybe)))
 
     async def renew(self, account: str, holds: list[Hold]) -> None:
         """Extend the leases of requests that are still running; one that ran out meanwhile is taken again."""
@@ -144,7 +157,7 @@ class RedisLimits:
         reply = await self._ask(
             self._top_up,
             (names.account, names.leases, names.late),
-            (wants.request_id, _lease(wants), LEASE_MS, rate, day, *_budgets(limits), _lease(has)),
+            (wants.request_id, _lease(wants), LEASE_MS, rate, day, *map(_or_empty, _budgets(limits)), _lease(has)),
         )
         return Limit(reply[2].decode()) if reply[1] == _NO_ROOM else None
 
@@ -160,8 +173,8 @@ class RedisLimits:
             reply = await self._ask(self._use, keys, args)
         return _account_use(reply, limits)
 
-    def _ask_admission(self, asking: _Asking, packed: bytes, hold: Hold) -> asyncio.Future[Any]:
-        return self._connection.send(self._admit, asking.key, packed, echo=hold.request_id, urgent=True)
+    def _ask_admission(self, asking: _Asking, packed: bytes, lease: str) -> asyncio.Future[Any]:
+        return self._connection.send(self._admit, asking.key, packed, echo=lease, urgent=True)
 
     def _ask(self, script: Script, keys: tuple[Word, ...], args: tuple[Word, ...]) -> asyncio.Future[Any]:
         return self._connection.script(script, keys, args, echo=str(args[0]))
@@ -181,7 +194,7 @@ class RedisLimits:
             shard = shard_prefix(shard_of(account))
             of = f":{account}"
             keys = (f"{shard}acct{of}", f"{shard}lease{of}", f"{shard}late{of}", f"{shard}charged{of}")
-            settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 7)
+            settle = Command(("EVALSHA", self._settle.sha, len(keys), *keys), 3)
             names = _Names(f"{shard}key:", *keys, settle)
             self._names[account] = names
         return names
@@ -194,17 +207,17 @@ class RedisLimits:
                 self._askings.clear()
             names = self._names_of(account.name)
             keys = (names.key_prefix + identity.digest, names.account, names.leases, names.late)
-            terms: tuple[str | int, ...] = (
-                account.version,
+            terms = _TERMS.pack(
+                _NO_VERSION if account.disabled else account.version,
                 LEASE_MS,
-                _or_empty(limits.requests_per_minute),
-                _or_empty(limits.tokens_per_minute),
-                _or_empty(limits.concurrent_requests),
-                _or_empty(limits.tokens_per_day),
-                *_budgets(limits),
+                _or_infinite(limits.requests_per_minute),
+                _or_infinite(limits.tokens_per_minute),
+                _or_infinite(limits.concurrent_requests),
+                _or_infinite(limits.tokens_per_day),
+                *map(_or_infinite, _budgets(limits)),
             )
-            command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 4, terms)
-            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys[0], command)
+            command = Command(("EVALSHA", self._admit.sha, len(keys), *keys), 2)
+            asking = self._askings[identity.digest] = _Asking(account.version, limits, keys[0], command, terms)
         return asking
 
 
@@ -221,17 +234,14 @@ def _or_empty(limit: int | None) -> str | int:
     return "" if limit is None else limit
 
 
-def _budgets(limits: Limits) -> tuple[str | int, str | int, str | int]:
+def _or_infinite(limit: int | None) -> float:
+    return inf if limit is None else limit
+
+
+def _budgets(limits: Limits) -> tuple[int | None, ...]:
     """Return the budgets in nUSD in the order of `Period`, which is that of the scripts' arguments."""
     by_period = dict(limits.budgets)
-    day, month, total = (_or_empty(by_period.get(period)) for period in Period)
-    return day, month, total
-
-
-def _settling(hold: Hold, tokens: int, nusd: int, limits: Limits, maybe: Hold | None) -> tuple[str, ...]:
-    rate = str(_or_empty(limits.tokens_per_minute))
-    args = (hold.request_id, _lease(hold), str(hold.tokens), str(hold.nusd), str(tokens), str(nusd), rate)
-    return args if maybe is None else (*args, _lease(maybe))
+    return tuple(by_period.get(period) for period in Period)
 
 
 def _lease_runs_out_instead(reply: asyncio.Future[Any]) -> None:
@@ -240,8 +250,10 @@ def _lease_runs_out_instead(reply: asyncio.Future[Any]) -> None:
         reply.exception()
 
 
-def _remaining(reply: list[Any], limits: Limits) -> Remaining:
-    return Remaining(limits.requests_per_minute, reply[2], reply[3], limits.tokens_per_minute, reply[4], reply[5])
+def _remaining(four: list[int], limits: Limits) -> Remaining:
+    requests_left, requests_reset, tokens_left, tokens_reset = four
+    per_minute, tokens_per_minute = limits.requests_per_minute, limits.tokens_per_minute
+    return Remaining(per_minute, requests_left, requests_reset, tokens_per_minute, tokens_left, tokens_reset)
 
 
 def _limit_reached(reply: list[Any], limits: Limits, hold: Hold) -> LimitReached:
@@ -255,7 +267,7 @@ def _limit_reached(reply: list[Any], limits: Limits, hold: Hold) -> LimitReached
         Limit.BUDGET: (dict(limits.budgets).get(period or limits.budget_per), hold.nusd),
     }[limit]
     retry_after = None if wait_ms < 0 else wait_ms
-    return LimitReached(limit, allowed or 0, left, asked, retry_after, _remaining(reply, limits), period)
+    return LimitReached(limit, allowed or 0, left, asked, retry_after, _remaining(reply[2:6], limits), period)
 
 
 def _account_use(reply: list[Any], limits: Limits) -> AccountUse:

@@ -65,7 +65,7 @@ class Store(Protocol):
     def script(
         self, script: Script, keys: Sequence[Word], args: Sequence[Word], *, echo: str = "", urgent: bool = False
     ) -> asyncio.Future[Any]:
-        """Queue a script and return the future of its reply, a list that begins with `echo` if that is given; it fails
+        """Queue a script and return the future of its reply, which begins with `echo` if that is given; it fails
         with StoreUnavailable.
         """
 
@@ -76,6 +76,13 @@ class Store(Protocol):
 
     def distrust(self, detail: str) -> StoreUnavailable:
         """Drop the connection because a reply belonged to another call; returns what the caller is to raise."""
+
+
+def begins_with(answer: object, echo: bytes) -> bool:
+    """Tell whether a reply is a text or a list that begins with `echo`."""
+    if type(answer) is list:
+        return bool(answer) and answer[0] == echo
+    return type(answer) is bytes and answer.startswith(echo)
 
 
 def fail(call: Call, detail: str, cause: BaseException | None, *, ran: bool) -> None:

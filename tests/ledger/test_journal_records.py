@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 from rows import HOUR, PRICES, ROWS, marked, row, started
 
 from proxy.journal_records import (
@@ -41,6 +41,23 @@ def test_a_record_is_read_as_it_was_written(record: Record) -> None:
 @given(ROWS)
 def test_a_row_is_read_as_it_was_written(record: UsageRecord) -> None:
     assert decode(encode(Ended(record))) == Ended(record)
+
+
+@given(ROWS)
+def test_a_row_is_read_as_it_was_written_when_names_stood_with_its_values(record: UsageRecord) -> None:
+    assert decode(msgspec.msgpack.encode(["end", asdict(record)])) == Ended(record)
+
+
+@given(ROWS, st.sampled_from(UsageRecord.__struct_fields__))
+def test_a_row_with_names_is_none_if_one_is_missing_or_has_the_wrong_value(record: UsageRecord, name: str) -> None:
+    fields = asdict(record)
+    assert decode(msgspec.msgpack.encode(["end", {**fields, name: [fields.pop(name)]}])) is None
+    assert decode(msgspec.msgpack.encode(["end", fields])) is None
+
+
+def test_a_row_of_a_later_release_is_read_as_far_as_it_is_known() -> None:
+    values = [getattr(row(1), name) for name in UsageRecord.__struct_fields__]
+    assert decode(msgspec.msgpack.encode(["end", [*values, "new"]])) == Ended(row(1))
 
 
 @given(st.binary(max_size=60))

@@ -288,6 +288,26 @@ async def test_a_disabled_account_is_refused(desk):
     assert await desk.admit(Limits()) == KeyRefused(KeyState.DISABLED)
 
 
+async def test_a_disabled_account_is_refused_also_to_a_gateway_that_knows_it_is(desk):
+    limits = Limits(requests_per_minute=5)
+    account = await desk.keys.change_account(replace(desk.identity.account, disabled=True))
+    desk = replace(desk, identity=replace(desk.identity, account=account))
+
+    assert await desk.admit(limits) == KeyRefused(KeyState.DISABLED)
+    assert await desk.leases() == []
+
+    account = await desk.keys.change_account(replace(account, disabled=False))
+    assert await desk.admit(limits) == AccountChanged(account)
+
+
+async def test_a_key_whose_last_use_is_nowhere_is_admitted(desk):
+    key = f"{desk.name('key').rpartition(':')[0]}:{desk.identity.digest}"
+    assert await desk.connection.call("HDEL", key, "last_used", "revoked", "expires") == 3
+
+    assert isinstance(await desk.admit(Limits()), Reservation)
+    assert await desk.connection.call("HEXISTS", key, "last_used") == 1
+
+
 async def test_a_key_that_the_store_does_not_know_is_refused(desk):
     stranger = replace(desk.identity, digest="f" * 64)
 

@@ -26,6 +26,10 @@ def array(*values):
     return "".join([f"*{len(values)}\r\n", *words]).encode()
 
 
+def text(value):
+    return f"${len(value)}\r\n{value}\r\n".encode()
+
+
 @contextlib.asynccontextmanager
 async def answering(tmp_path, reply):
     """A connection to a server that answers whatever it is asked with `reply`; the block must find that out."""
@@ -35,17 +39,32 @@ async def answering(tmp_path, reply):
 
 
 async def test_an_admission_of_another_request(tmp_path):
-    async with answering(tmp_path, array("req_2", 0, 1, 1, 1, 1)) as connection:
+    async with answering(tmp_path, text("req_2 5 5" + 48 * "\0")) as connection:
         await RedisLimits(connection).admit(IDENTITY, Limits(), HOLD)
 
 
+async def test_a_refusal_of_another_request(tmp_path):
+    async with answering(tmp_path, array("req_2 5 5", 2, "revoked")) as connection:
+        await RedisLimits(connection).admit(IDENTITY, Limits(), HOLD)
+
+
+async def test_what_is_neither_a_text_nor_a_list(tmp_path):
+    async with answering(tmp_path, b":1\r\n") as connection:
+        await RedisLimits(connection).settle("acme", HOLD, 1, 1, Limits())
+
+
+async def test_a_list_of_nothing(tmp_path):
+    async with answering(tmp_path, array()) as connection:
+        await RedisLimits(connection).settle("acme", HOLD, 1, 1, Limits())
+
+
 async def test_a_changed_record_of_another_account(tmp_path):
-    async with answering(tmp_path, array("req_1", 3, "other", "", "0", "2", "1", "{}")) as connection:
+    async with answering(tmp_path, array("req_1 5 5", 3, "other", "", "0", "2", "1", "{}")) as connection:
         await RedisLimits(connection).admit(IDENTITY, Limits(), HOLD)
 
 
 async def test_a_settlement_of_another_request(tmp_path):
-    async with answering(tmp_path, array("req_2", 1)) as connection:
+    async with answering(tmp_path, text("req_2 1 1")) as connection:
         await RedisLimits(connection).settle("acme", HOLD, 1, 1, Limits())
 
 

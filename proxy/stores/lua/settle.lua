@@ -5,79 +5,87 @@
 --            KEYS[4] charged, a list in the order of the settlements: what was charged and may not stand in the ledger yet, as
 --            "<request id> <tokens> <nUSD>". Whoever compares counters with the ledger removes what has arrived there; if nobody
 --            does, the oldest are forgotten beyond KEPT, and `settled_until` of the account tells when that was the last time, ms
--- Arguments  1 request id  2 its lease "<id> <tokens> <nUSD>"  3 tokens held  4 nUSD held  5 tokens used  6 nUSD used
---            7 the account's tokens per minute, empty if not limited  8… other leases that it may have, see top_up.lua
--- Reply      {id, 1} charged; {id, 0} nothing to charge: settled before, or never admitted
+-- Arguments  1 what to charge "<id> <tokens> <nUSD>"  2 its lease "<id> <tokens> <nUSD>"
+--            3 numbers, packed as doubles, which are read at once: tokens held, nUSD held, tokens used, nUSD used, the account's
+--              tokens per minute, infinite if not limited
+--            4… other leases that it may have, see top_up.lua
+-- Reply      what to charge, also if there is nothing to charge: settled before, or never admitted
 -- Atomic     the lease (or what remembers it, if it ran out) goes in the same step as the charge comes: a settle that is
 --            repeated, because its answer was lost, changes nothing.
 -- Money      see money.lua
 -- Why flags  a server out of memory refuses new requests, but those it let in must be charged.
 -- Periods    where the totals stood when the day and the month began is kept whatever the plan says: a changed plan finds it.
--- Speed      every request pays for this: one call of the server for each thing that is read or written, and functions that
---            are needed seldom are made where they are needed.
+-- Speed      every request pays for this: see admit.lua
 
 -- include: money
 local KEPT = 20000
 
-local id, lease = ARGV[1], ARGV[2]
-local held, held_nusd = ARGV[3], ARGV[4]
-local in_time = redis.call('ZREM', KEYS[2], lease) == 1
+local call = redis.call
+local charge, lease = ARGV[1], ARGV[2]
+local tokens, nusd, used, used_nusd, tokens_per_minute = struct.unpack('<ddddd', ARGV[3])
+local in_time = call('ZREM', KEYS[2], lease) == 1
 if not in_time then
 -- include: leases
-  local known = redis.call('ZREM', KEYS[3], lease) == 1
-  for i = 8, #ARGV do
+  local known = call('ZREM', KEYS[3], lease) == 1
+  for i = 4, #ARGV do
     if not known then
-      held, held_nusd = amounts(ARGV[i])
-      in_time = redis.call('ZREM', KEYS[2], ARGV[i]) == 1
-      known = in_time or redis.call('ZREM', KEYS[3], ARGV[i]) == 1
+      lease = ARGV[i]
+      tokens, nusd = amounts(lease)
+      in_time = call('ZREM', KEYS[2], lease) == 1
+      known = in_time or call('ZREM', KEYS[3], lease) == 1
     end
   end
   if not known then
-    return {id, 0}
+    return charge
   end
 end
 
 local time = redis.call('TIME')
-local account = redis.call('HMGET', KEYS[1], 'tokens_tat', 'held_tokens', 'held_nusd', 'total_tokens', 'total_nusd', 'day')
-for i = 1, 6 do
-  account[i] = account[i] or '0'
-end
-local today = math.floor(time[1] / 86400)
-if account[6] + 0 ~= today then
+local seconds = time[1] + 0
+local account = call('HMGET', KEYS[1], 'tokens_tat', 'held_tokens', 'held_nusd', 'total_tokens', 'total_nusd', 'day')
+local today = (seconds - seconds % 86400) / 86400
+if (account[6] or 0) + 0 ~= today then
 -- include: calendar
-  local month = month_of(time[1] * 1000)
-  if redis.call('HGET', KEYS[1], 'month') ~= tostring(month) then
-    redis.call('HSET', KEYS[1], 'month', month, 'month_nusd', account[5])
+  local month = month_of(seconds * 1000)
+  if call('HGET', KEYS[1], 'month') ~= tostring(month) then
+    call('HSET', KEYS[1], 'month', month, 'month_nusd', account[5] or 0)
   end
-  redis.call('HSET', KEYS[1], 'day', today, 'day_tokens', account[4], 'day_nusd', account[5])
+  call('HSET', KEYS[1], 'day', today, 'day_tokens', account[4] or 0, 'day_nusd', account[5] or 0)
 end
 
-local used, tokens_per_minute = ARGV[5] + 0, tonumber(ARGV[7])
-local tat = account[1] + 0
-if tokens_per_minute and tokens_per_minute > 0 then
+local tat = (account[1] or 0) + 0
+if tokens_per_minute > 0 then
   -- The rate was charged with what was held; the difference moves its TAT, by as many µs as the units take to come back (see
   -- rates.lua). What has come back by itself is not given twice.
-  local now = time[1] * 1000000 + time[2]
-  tat = math.max(tat + (used - held) * 60000000 / tokens_per_minute, math.min(tat, now))
-end
-local back = in_time and 1 or 0
-local held_tokens, total_tokens = account[2] - back * held, account[4] + used
-local total_nusd = account[5] + ARGV[6]
-if account[3] + held_nusd < EXACT and total_nusd < EXACT then
-  redis.call('HSET', KEYS[1], 'tokens_tat', tat, 'held_tokens', held_tokens, 'total_tokens', total_tokens,
-    'held_nusd', account[3] - back * held_nusd, 'total_nusd', total_nusd)
-else
-  redis.call('HSET', KEYS[1], 'tokens_tat', tat, 'held_tokens', held_tokens, 'total_tokens', total_tokens)
-  if in_time then
-    add(KEYS[1], 'held_nusd', held_nusd, '-')
+  local now = seconds * 1000000 + time[2]
+  local earliest = tat < now and tat or now
+  tat = tat + (used - tokens) * 60000000 / tokens_per_minute
+  if tat < earliest then
+    tat = earliest
   end
-  add(KEYS[1], 'total_nusd', ARGV[6])
+end
+local held_tokens, held_nusd = (account[2] or 0) + 0, (account[3] or 0) + 0
+local total_tokens, total_nusd = (account[4] or 0) + used, (account[5] or 0) + used_nusd
+if held_nusd + nusd < EXACT and total_nusd < EXACT then
+  if in_time then
+    held_tokens, held_nusd = held_tokens - tokens, held_nusd - nusd
+  end
+  call('HSET', KEYS[1], 'tokens_tat', tat, 'held_tokens', held_tokens, 'total_tokens', total_tokens, 'held_nusd', held_nusd,
+    'total_nusd', total_nusd)
+else
+-- include: leases
+  call('HSET', KEYS[1], 'tokens_tat', tat, 'total_tokens', total_tokens)
+  if in_time then
+    hold(KEYS[1], lease, '-')
+  end
+  local _, amount = amounts(charge)
+  add(KEYS[1], 'total_nusd', amount)
 end
 
-if used > 0 or ARGV[6] ~= '0' then
-  if redis.call('RPUSH', KEYS[4], id .. ' ' .. ARGV[5] .. ' ' .. ARGV[6]) > KEPT then
-    redis.call('LPOP', KEYS[4])
-    redis.call('HSET', KEYS[1], 'settled_until', time[1] * 1000 + math.floor(time[2] / 1000))
+if used > 0 or used_nusd > 0 then
+  if call('RPUSH', KEYS[4], charge) > KEPT then
+    call('LPOP', KEYS[4])
+    call('HSET', KEYS[1], 'settled_until', seconds * 1000 + math.floor(time[2] / 1000))
   end
 end
-return {id, 1}
+return charge

@@ -40,8 +40,8 @@ local tokens, nusd = amounts(wanted)
 local had_tokens, had_nusd = amounts(has)
 local more_tokens, more_nusd = tokens - had_tokens, nusd - had_nusd
 local account = redis.call('HMGET', KEYS[1], 'tokens_tat', 'held_tokens', 'held_nusd',
-  'day', 'month', 'total_tokens', 'day_tokens', 'total_nusd', 'day_nusd', 'month_nusd')
-local tokens_today, today, this_month, ever = used(now_ms, unpack(account, 4))
+  'day', 'total_tokens', 'day_tokens', 'total_nusd', 'day_nusd', 'month_nusd')
+local tokens_today, today, this_month, ever = used(KEYS[1], now_ms, unpack(account, 4, 9))
 local held_tokens, held_nusd = number(account[2]), number(account[3])
 if tokens_today + held_tokens + more_tokens > (tonumber(ARGV[5]) or math.huge) then
   return {id, 0, 'tokens_per_day'}
