@@ -26,4 +26,8 @@ class Aside:
 
     async def run(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, or raise what it raises; if nobody waits for it any more, it is done in vain."""
-        return await self._loop.run_in_executor(self._thread, work)
+        return await self.start(work)
+
+    def start(self, work: Callable[[], _T]) -> "asyncio.Future[_T]":
+        """Begin some work; what comes of it comes in a future."""
+        return self._loop.run_in_executor(self._thread, work)
