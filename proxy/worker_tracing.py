@@ -1,6 +1,5 @@
 """How a worker's tracing begins and ends. The library is loaded here, and only where tracing is on."""
 
-import sys
 from collections.abc import Callable
 from secrets import token_hex
 from time import monotonic
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS: Final = 1.5
 """How long the last spans may take when a worker stops; a supervisor waits for it a little longer."""
-SWITCH_SECONDS: Final = 0.0005
-"""After so long the thread that writes spans gives way to the one that serves, which Python lets wait ten times longer.
-"""
 
 
 class WorkerTracing:
@@ -59,5 +55,4 @@ def start_tracing(
     except (ValueError, OSError) as error:
         allowed = "must be as OpenTelemetry's specification of its environment variables says"
         raise ConfigurationError((Mistake("environment", "OTEL_…", f"cannot be used: {error}", allowed),)) from None
-    sys.setswitchinterval(SWITCH_SECONDS)
     return WorkerTracing(Tracer(settings.sample_ratio, collector.export, monotonic, token_hex), collector, logger)

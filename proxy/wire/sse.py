@@ -87,7 +87,9 @@ class EventReader:
         return [] if event is None else [event]
 
     def _has_too_many_lines(self, start: int, end: int) -> bool:
-        return end - start > LARGE and self._tail.count(b"\n", start, end) > MAX_LINES
+        if end - start <= LARGE or self._tail.find(_LF, start, end) < 0:  # the usual one, found fast
+            return False
+        return self._tail.count(_LF, start, end) > MAX_LINES
 
     def _with_lf(self, piece: bytes) -> bytes:
         if not piece:

@@ -54,6 +54,20 @@ CHAT_BOMBS: dict[str, Callable[[int], bytes]] = {
     "messages with a text": lambda size: filled(
         b'{"model":"same","messages":[', b'{"role":"user","content":""}', b"]}", size
     ),
+    "messages within the bounds": lambda size: padded(
+        b'{"model":"same","messages":['
+        + b'{"role":"user","content":""},' * min(7_900, size // 60)
+        + b'{"role":"user","content":"',
+        b"word ",
+        b'"}]}',
+        size,
+    ),
+    "escapes within the bounds": lambda size: padded(
+        b'{"model":"same","messages":[{"role":"user","content":"' + b"\\u00e9" * min(990_000, size // 12),
+        b"word ",
+        b'"}]}',
+        size,
+    ),
     "messages of nothing": lambda size: filled(b'{"model":"same","messages":[', b"{}", b"]}", size),
     "messages of numbers": lambda size: filled(b'{"model":"same","messages":[', b"1", b"]}", size),
     "keys of a message": lambda size: filled(
@@ -141,6 +155,9 @@ def _said_bombs(
         **{name: lambda size, piece=piece: padded(before + b'"', piece, b'"' + after, size)
            for name, piece in texts.items()},
         "text and one lone surrogate": lambda size: padded(before + b'"\\ud83d', b"word ", b'"' + after, size),
+        "escapes within the bounds": lambda size: padded(
+            before + b'"<think>a</think>' + b"\\u00e9" * min(990_000, size // 12), b"word ", b'"' + after, size
+        ),
         "text behind tags": lambda size: padded(
             before + b'"<think>a</think>', "\u00e9".encode(), b'"' + after, size
         ),
@@ -152,7 +169,7 @@ def _said_bombs(
         "arguments that are a list": lambda size: filled(before + call + b"[", b"[]", b"]}}]" + after, size),
         "keys": lambda size: filled(before + b'"",', lambda n: b'"%d":1' % n, after, size),
         "log probabilities": lambda size: filled(
-            before + b'""},"logprobs":{"content":[', b'{"token":"a","top_logprobs":[{}]}', b']},"x":{"a":1' + after, size
+            before + b'""},"logprobs":{"content":[', b'{"bytes":[1],"top_logprobs":[{}]}', b']},"x":{' + after, size
         ),
         "choices": lambda size: filled(head + b'"choices":[', choice, b"]}" + end, size),
         "choices of nothing": lambda size: filled(head + b'"choices":[', b"{}", b"]}" + end, size),
