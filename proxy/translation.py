@@ -71,6 +71,10 @@ class AnswerStream(Protocol):
     def finish_reasons(self) -> tuple[str, ...]:
         """The finish reasons of the choices, as far as there are any."""
 
+    @property
+    def large(self) -> bool:
+        """Tell whether what is done next may take so long that it should not be done in the loop."""
+
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client."""
 

@@ -1,6 +1,5 @@
 """How a worker's tracing begins and ends. The library is loaded here, and only where tracing is on."""
 
-import sys
 from collections.abc import Callable
 from secrets import token_hex
 from time import monotonic
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS: Final = 1.5
 """How long the last spans may take when a worker stops; a supervisor waits for it a little longer."""
-SWITCH_SECONDS: Final = 0.0005
-"""After so long the thread that writes spans gives way to the one that serves, which Python lets wait ten times longer.
-"""
 
 
 class WorkerTracing:
@@ -53,7 +49,6 @@ def start_tracing(
             logger.warning("the collector takes no traces, so they are lost; requests go on", detail=trouble)
 
     collector = _collector(settings, count, tell)
-    sys.setswitchinterval(SWITCH_SECONDS)
     return WorkerTracing(Tracer(settings.sample_ratio, collector.export, monotonic, token_hex), collector, logger)
 
 

@@ -5,13 +5,20 @@ import threading
 
 import pytest
 
-from proxy.aside import Aside
+from proxy.aside import GIVE_WAY_SECONDS, Aside
 
 
 async def test_the_loop_serves_others_while_work_is_done_aside():
     loop, may_end = asyncio.get_running_loop(), threading.Event()
     loop.call_later(0, may_end.set)  # would never be called if the work held the loop up
     assert await Aside(loop).run(lambda: may_end.wait(20))
+
+
+async def test_every_thread_gives_way_sooner_than_python_lets_it(monkeypatch):
+    told: list[float] = []
+    monkeypatch.setattr("sys.setswitchinterval", told.append)
+    Aside(asyncio.get_running_loop())
+    assert told == [GIVE_WAY_SECONDS]
 
 
 async def test_one_piece_of_work_is_done_at_a_time():

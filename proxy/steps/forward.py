@@ -253,6 +253,7 @@ class _Attempt(Struct, frozen=True):
             self.client,
             bounds=self.upstream.bounds,
             fail=partial(self._error_events, stream),
+            beside=forwarder.aside.start,
             clock=forwarder.clock,
             loop=forwarder.loop,
         )
@@ -293,14 +294,17 @@ class _Attempt(Struct, frozen=True):
 
     def _client_gone(self, exchange: Exchange, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         gone = replace(outcome, ending=Ending.CLIENT_GONE, reached=True)
-        if isinstance(exchange, Pump):
+        busy = isinstance(exchange, Pump) and exchange.busy
+        if isinstance(exchange, Pump) and not busy:
             gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
         finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
         provider = self.target.provider
         drains = provider.on_disconnect is OnDisconnect.DRAIN and self.upstream.drains < provider.max_drains
-        if finished or exchange.over or drains:
+        if finished or exchange.over or drains or busy:
             self.upstream.drains += 1
             exchange.leave()
+            if not (finished or exchange.over or drains):
+                exchange.abort()  # what it reads now, it reads to the end
             return gone, exchange
         exchange.abort()
         return gone, None

@@ -97,7 +97,7 @@ class Recorder:
         clock.
         """
         for exchange, asked in underway.items():
-            if isinstance(exchange, Pump) and _is_due(exchange.first_byte_at, before, now):
+            if isinstance(exchange, Pump) and not exchange.busy and _is_due(exchange.first_byte_at, before, now):
                 self._journal.mark(_marked(exchange, asked, now, wall_ms))
 
     def end(

@@ -10,12 +10,13 @@ from typing import Final, Generic, TypeVar
 
 from msgspec import Struct
 
+from proxy.upstream.beside import Parted
 from proxy.upstream.connections import UpstreamConnection
 from proxy.wire.upstream_error import UpstreamError, bad_answer, read_error
 
-MAX_WHOLE: Final = 64 * 1024 * 1024
-"""The largest answer that is taken whole, because all of it is kept until its end (the largest real ones hold a few MiB
-of images).
+MAX_WHOLE: Final = 16 * 1024 * 1024
+"""The largest answer that is taken whole, because all of it is kept until its end and then read (the largest real ones
+hold a few MiB of images).
 """
 MAX_ERROR: Final = 64 * 1024
 STOPPING: Final = "gateway_stopping"
@@ -44,7 +45,7 @@ class Exchange(Generic[_T]):
     __slots__ = ("_connection", "_loop", "_result", "done")
 
     def __init__(self, connection: UpstreamConnection, loop: asyncio.AbstractEventLoop) -> None:
-        self._connection = connection
+        self._connection: UpstreamConnection | Parted = connection
         self._loop = loop
         self._result: _T | Exception | None = None
         self.done: asyncio.Future[_T] = loop.create_future()

@@ -7,10 +7,12 @@ target is asked, in `steps/forward.py`.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 from proxy.call import Ending
 from proxy.translation import AnswerStream
+from proxy.upstream.beside import Beside, Parted, Start
 from proxy.upstream.connections import UpstreamConnection
 from proxy.upstream.exchange import (
     SPENT,
@@ -75,7 +77,7 @@ class Pump(Exchange[Ending]):
     """
 
     __slots__ = (
-        "_client", "_clock", "_commit_at", "_deadline", "_fail_events", "_failure", "_finish_by", "_gauge",
+        "_beside", "_client", "_clock", "_commit_at", "_deadline", "_fail_events", "_failure", "_finish_by", "_gauge",
         "_idle", "_keep_alive_at", "_last_moment", "_paused", "_room", "_stalled_at", "_started", "_stream",
         "_unseen", "_waits", "first_byte_at", "on_start",
     )  # fmt: skip
@@ -88,12 +90,14 @@ class Pump(Exchange[Ending]):
         *,
         bounds: Bounds,
         fail: Callable[[UpstreamError], bytes],
+        beside: Start,
         clock: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """Begin to wait; `fail` writes the events that end a stream with an error."""
+        """Begin to wait; `fail` writes the events that end a stream with an error, `beside` is for what is large."""
         super().__init__(connection, loop)
         self._stream = stream
+        self._beside = Beside(beside)
         self._client: ClientStream | None = client
         self._fail_events = fail
         self._clock = clock
@@ -129,10 +133,15 @@ class Pump(Exchange[Ending]):
         """Tell whether anything has been sent to the client."""
         return self._started
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether the stream is being read beside the loop, and cannot be asked anything."""
+        return self._beside.busy
+
     def watch(self, gauge: Gauge) -> None:
         """Let the gauge see what the stream uses, and end it."""
         self._gauge = gauge
-        gauge.on_news(self._look_again)
+        gauge.on_news(partial(self._beside.after, self._look_again))
 
     def head(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Begin to read a stream; any other status is an error whose body is read whole."""
@@ -155,8 +164,14 @@ class Pump(Exchange[Ending]):
             if self._failure.full:
                 self._end_early(self._failure.error())
             return
-        self._room -= len(piece)
-        out = self._stream.feed(piece)
+        if self._stream.large:
+            self._hold_back(waits=True, paused=self._paused)
+            self._beside.run(partial(self._stream.feed, piece), partial(self._read, partial(self._fed, len(piece))))
+        else:
+            self._fed(len(piece), self._stream.feed(piece), now)
+
+    def _fed(self, size: int, out: bytes, now: float) -> None:
+        self._room -= size
         if out:
             self._send(out, now)
         if self._stream.error is not None:
@@ -170,42 +185,60 @@ class Pump(Exchange[Ending]):
         elif self._room < 0:
             self._end_early(too_large())
         elif self._gauge is not None:
-            self._unseen -= len(piece)
+            self._unseen -= size
             if self._unseen <= 0:
                 self._look(self._gauge)
 
     def complete(self) -> None:
         """Close the stream, or report that it broke off."""
-        if self._failure is not None:
-            self._resolve(self._failure.error())
-        elif self._result is None:
-            out = self._stream.end()
-            if out:
-                self._send(out, self._clock())
-            if self._stream.error is not None:
-                self._end_early(self._stream.error)
-            else:
-                self._end(Ending.COMPLETE)
+        self._over(None)
 
     def broken(self, error: UpstreamError) -> None:
         """End with an error, unless all that was left to come was the end of the framing."""
+        self._over(error)
+
+    def _over(self, error: UpstreamError | None) -> None:
+        if self._result is None and (self._beside.busy or self._stream.large):
+            self._hold_back(waits=False, paused=False)
+            self._connection = Parted()
+        self._beside.after(partial(self._finish, error))
+
+    def _finish(self, error: UpstreamError | None) -> None:
+        """Read what is left of the body, which is over."""
         if self._failure is not None:
             self._resolve(self._failure.error())
         elif self._result is None:
-            whole = self._stream.all_finished or error.kind == "upstream_truncated"
-            out = self._stream.end() if whole else b""
-            if out:
-                self._send(out, self._clock())
-            if self._stream.ended:
-                self._end(Ending.COMPLETE)
+            if error is not None and not (self._stream.all_finished or error.kind == "upstream_truncated"):
+                self._ended(error, b"", self._clock())
+            elif self._stream.large:
+                self._beside.run(self._stream.end, partial(self._read, partial(self._ended, error)))
             else:
-                self._end_early(self._stream.error or error)
+                self._ended(error, self._stream.end(), self._clock())
+
+    def _ended(self, error: UpstreamError | None, out: bytes, now: float) -> None:
+        if out:
+            self._send(out, now)
+        why = self._stream.error or (None if self._stream.ended else error)
+        if why is None:
+            self._end(Ending.COMPLETE)
+        else:
+            self._end_early(why)
+
+    def _read(self, then: Callable[[bytes, float], None], work: "asyncio.Future[bytes]") -> None:
+        """Go on with what was read beside the loop."""
+        if self._result is not None:
+            return
+        try:
+            self._hold_back(waits=False, paused=self._paused)
+            then(work.result(), self._clock())
+        except Exception as bug:  # noqa: BLE001 - whoever waits for the answer reports it
+            self.give_up(bug)
 
     def check(self, now: float) -> None:
         """Keep the deadlines: the whole, first byte, silence, the commit of a slow answer, the client's keep-alive and
         its own silence.
         """
-        if self._result is not None:
+        if self._result is not None or self._beside.busy:
             return
         late = self._late(now)
         if late is not None:
@@ -254,12 +287,11 @@ class Pump(Exchange[Ending]):
     def abort(self) -> None:
         """Close the connection; nothing more is read."""
         super().abort()
-        self._resolve(Ending.CLIENT_GONE)
+        self._beside.after(partial(self._resolve, Ending.CLIENT_GONE))
 
     def cut(self) -> None:
         """End the stream now, with an error the client can see: the gateway is stopping."""
-        if self._result is None:
-            self._end_early(stopping())
+        self._beside.after(partial(self._end_early, stopping()))
 
     def _resolve(self, result: Ending | Exception) -> None:
         """End, and know nobody any more who knows this: then all of it goes at once, and waits for no collector."""

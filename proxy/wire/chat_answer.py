@@ -16,6 +16,7 @@ from proxy.wire.chat_message import split_message
 from proxy.wire.chat_plain import read_plain_choices, reasoning_field
 from proxy.wire.chat_text import is_text, text_in, text_of_details, written_out
 from proxy.wire.json import Malformed, RawObject
+from proxy.wire.large_json import LARGE, check_answer
 from proxy.wire.reasoning import DETAILS, FIELDS, UNTOUCHED, ReasoningPlan
 from proxy.wire.upstream_error import UpstreamError, bad_answer, error_in, failed_ending
 
@@ -54,7 +55,7 @@ class ChatAnswer(Struct, frozen=True):
         """Count the UTF-8 bytes of all that the model produced: text, reasoning (one field), tool names, arguments."""
         choices = json.split_list(self.choices if self.unsplit is None else self.unsplit)
         try:
-            return sum(_message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
+            return sum(message_bytes(json.split_object(bytes(choice["message"]))) for choice in choices)
         except Malformed:
             raise bad_answer("its text is not text") from None
 
@@ -70,8 +71,10 @@ def read_answer(
     """Read a provider's body and put its messages into the form that `reasoning` wants; raises `UpstreamError` if it
     is an error in a 200, or no completion at all.
     """
-    if not json.is_utf8(body):
-        raise bad_answer("it is not UTF-8")
+    try:
+        check_answer(body)
+    except Malformed as why:
+        raise bad_answer(str(why)) from None
     fields, disguise = _split(json.without_bom(body).lstrip())
     try:
         read = _choices(fields.get("choices"), new_id, reasoning, disguise)
@@ -257,7 +260,8 @@ def _choice(choice: RawObject, place: int, new_id: Callable[[], str], disguise: 
     }
 
 
-def _message_bytes(message: RawObject) -> int:
+def message_bytes(message: RawObject) -> int:
+    """Count the UTF-8 bytes of what the model produced in a message, or a delta; raises `Malformed`."""
     total = sum(_size(message.get(name)) for name in _TEXT_FIELDS)
     total += next((size for name in FIELDS if (size := _size(message.get(name)))), 0) or _details_size(message)
     calls = message.get("tool_calls")
@@ -279,5 +283,7 @@ def _details_size(message: RawObject) -> int:
 
 
 def _size(raw: Raw | None) -> int:
+    if raw is not None and len(raw) > LARGE and is_text(raw):
+        return json.text_size(raw)
     text = None if raw is None else text_in(json.decode(raw))
     return 0 if text is None else len(text.encode())

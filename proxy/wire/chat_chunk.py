@@ -9,9 +9,10 @@ from typing import Final
 from msgspec import Raw
 
 from proxy.wire import json
-from proxy.wire.chat_answer import ChatAnswer
+from proxy.wire.chat_answer import ChatAnswer, message_bytes
 from proxy.wire.chat_text import says
-from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.json import Disguise, RawObject
+from proxy.wire.large_json import check_answer
 
 OUTPUT: Final = frozenset(
     {
@@ -48,8 +49,7 @@ def split_chunk(data: bytes) -> tuple[RawObject, Disguise | None]:
     """Return the fields of a chunk, and the disguise that they wear if it holds half a surrogate pair; raises
     `Malformed`.
     """
-    if not json.is_utf8(data):
-        raise Malformed("it is not UTF-8")
+    check_answer(data)
     return json.split_disguised(data)
 
 
@@ -66,6 +66,13 @@ def is_bare(choice: RawObject) -> bool:
     delta = choice.get("delta")
     fields = {} if delta is None or json.is_null(delta) else json.split_object(bytes(delta))
     return not any(says(value) for name, value in fields.items() if name != "role")
+
+
+def said_bytes(fields: RawObject) -> int:
+    """Count what a large chunk says without decoding any of it in one go; raises `Malformed`."""
+    listed = fields.get("choices")
+    deltas = [] if listed is None or json.is_null(listed) else [one.get("delta") for one in json.split_list(listed)]
+    return sum(message_bytes(json.split_object(delta)) for delta in deltas if delta is not None and says(delta))
 
 
 def index_of(choice: RawObject) -> int:

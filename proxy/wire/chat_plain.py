@@ -14,6 +14,7 @@ from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_message import leaves_as_it_came
 from proxy.wire.chat_text import is_text, says
+from proxy.wire.large_json import LARGE
 from proxy.wire.reasoning import FIELDS, ReasoningPlan
 
 _MOST_DIGITS: Final = 20
@@ -111,7 +112,7 @@ def read_plain_answer(body: bytes, plan: ReasoningPlan, *, completion_from_total
 
     Only for providers none of whose fields are hidden from clients.
     """
-    if not json.is_utf8(body):
+    if len(body) > LARGE or not json.is_utf8(body):
         return None
     try:
         answer = _answers.decode(body)

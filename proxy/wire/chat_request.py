@@ -15,7 +15,7 @@ from proxy.usage import tokens_of
 from proxy.wire import json
 from proxy.wire.history import send_back
 from proxy.wire.json import Disguise, Malformed, RawObject
-from proxy.wire.large_json import LARGE, check_body, text_size
+from proxy.wire.large_json import LARGE, check_body
 from proxy.wire.mistyped import mistyped
 from proxy.wire.reasoning import FIELDS, SWITCHES, turns_thinking_off
 
@@ -378,6 +378,6 @@ def _size(text: Raw) -> int:
     if raw[:1] == b'"' and raw.find(b"\\") < 0:  # without an escape, JSON is the text itself between two quotes
         return len(raw) - 2
     if len(raw) > LARGE and raw[:1] == b'"':
-        return text_size(raw)
+        return json.text_size(raw)
     decoded = json.text_of(text)
     return 0 if decoded is None else len(decoded.encode())

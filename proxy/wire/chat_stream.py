@@ -15,11 +15,12 @@ from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
-from proxy.wire.chat_chunk import as_it_came, choices_of_answer, chunk_head, event_of, is_bare, split_chunk
+from proxy.wire.chat_chunk import as_it_came, choices_of_answer, chunk_head, event_of, is_bare, said_bytes, split_chunk
 from proxy.wire.chat_frames import Frames
 from proxy.wire.chat_handing import Handing
 from proxy.wire.chat_rewrite import Choice, ChunkWriter
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.large_json import LARGE
 from proxy.wire.reasoning import UNTOUCHED, Passing, ReasoningPlan
 from proxy.wire.refusal import DONE, error_event
 from proxy.wire.scan import OutputCounter, clean_event
@@ -68,7 +69,7 @@ class ChatStream:
     __slots__ = (
         "_answer", "_frames", "_handing", "_head", "_held", "_no_stream", "_output", "_plan", "_reader",
         "_reported", "_unreadable", "_whole", "_writer", "all_finished", "committed", "dropped", "ended",
-        "error", "upstream_id",
+        "error", "large", "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: StreamPlan) -> None:
@@ -95,10 +96,12 @@ class ChatStream:
         self.committed = False
         self.ended = False
         self.error: UpstreamError | None = None
+        self.large = False
+        """So much waits to be read that it should not be in the loop."""
 
     def feed(self, piece: bytes) -> bytes:
         """Take what the provider sent; return what goes to the client: the same object if nothing had to change."""
-        if not self._whole:
+        if not self._whole or len(piece) > LARGE:
             return self._read(piece)
         if (out := self._handing.hand(piece)) is not None or (out := self._unparsed(piece)) is not None:
             self._unreadable = 0
@@ -188,6 +191,7 @@ class ChatStream:
         if not self._over:
             self.error = self._reader.error
         out = self._sendable(out)
+        self.large = self._reader.waits > LARGE
         self._whole = self.committed and self._reader.idle and not self._over
         return out
 
@@ -250,9 +254,13 @@ class ChatStream:
         """Read one event and return it as the client gets it; b"" if nothing of it is for the client."""
         self._no_stream = False
         data = json.on_one_line(event.data or b"")
-        self._output.add(event.raw if event.clean else b"data: " + data + b"\n\n")
+        large = len(data) > LARGE
+        if not large:
+            self._output.add(event.raw if event.clean else b"data: " + data + b"\n\n")
         try:
             fields, disguise = split_chunk(data)
+            if large:  # only now is it known that it may be read
+                self._output.known += said_bytes(fields)
             found = error_in_chunk(fields) if event.clean or not event.named_error else read_error(data)
             if found is not None:
                 self.error = UpstreamError(found)

@@ -12,6 +12,7 @@ from msgspec import Raw
 
 from proxy.wire import json
 from proxy.wire.json import Disguise
+from proxy.wire.json_windows import WINDOW, windows
 
 _NOTHING: Final = frozenset({b"null", b'""', b"[]", b"{}"})
 _HALVES: Final = re.compile("([\ud800-\udfff])")
@@ -29,12 +30,18 @@ def is_text(value: Raw) -> bool:
 
 def decode_text(value: Raw, disguise: Disguise | None = None) -> str:
     """Return the characters of a JSON string, lone surrogates included; `disguise` is what its event wears."""
+    if len(value) > WINDOW + 2 and is_text(value):
+        parts = windows(bytes(value)[1:-1])
+        return "".join([decode_text(Raw(b'"%b"' % part), disguise) for part in parts])
     text = json.decode_worn(value, disguise)
     return text if isinstance(text, str) else ""
 
 
 def encode_text(text: str, disguise: Disguise | None = None) -> Raw:
     """Write characters as a JSON string; a lone surrogate becomes its escape, or what stands for that in disguise."""
+    if len(text) > WINDOW:
+        parts = (text[at : at + WINDOW] for at in range(0, len(text), WINDOW))
+        return Raw(b'"%b"' % b"".join([bytes(encode_text(part, disguise))[1:-1] for part in parts]))
     try:
         return Raw(json.encode(text))
     except UnicodeEncodeError:

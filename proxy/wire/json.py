@@ -6,42 +6,24 @@ order, lone surrogates. So a body is never decoded whole. Nothing here knows wha
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import accumulate, product
+from itertools import product
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from proxy.wire import large_json
 from proxy.wire.json_windows import windows
+from proxy.wire.large_json import LARGE, MAX_DEPTH
 
-MAX_DEPTH: Final = 100
-MAX_CONTAINERS: Final = 16_000
-MAX_STRINGS: Final = 64_000
-"""Bounds of what a body may hold, names of fields among the strings: beyond them, reading it would hold up everybody
-else, and take many times its size. Long conversations with many tools have a tenth of it.
-"""
 MAX_SURROGATES: Final = 10_000
 MAX_ESCAPES: Final = 200_000
 """Bounds of the bodies in which lone surrogates are taken care of; beyond them such a body is refused."""
 _BOM: Final = b"\xef\xbb\xbf"
 _LF: Final = ord("\n")
 _CR: Final = ord("\r")
-_QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 """As numbers, which are found in bytes faster than bytes are."""
-_STRUCTURE: Final = b'[]{}"'
-# Brackets as signed bytes: one level up, one level down.
-_UP: Final = b"\x01"
-_DOWN: Final = b"\xff"
-_AS_STEPS: Final = bytes.maketrans(b"[{]}", _UP + _UP + _DOWN + _DOWN)
-_PEELED: Final = 4
-"""Levels of nesting that are taken off with a quick search before the rest is counted bracket by bracket."""
-_SMALL: Final = 16 * 1024
-"""Up to this size counting a character that is frequent is cheaper than looking for one after the other."""
-_LOOKED_FOR: Final = 4
-"""A character that occurs more often counts as frequent."""
-_NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
-_NOT_BRACKETS: Final = _NOT_STRUCTURE + b'"'
 _SURROGATE: Final = re.compile(rb"\\[uU]?[dD][89a-fA-F]")
 # One escape sequence of a JSON string: a surrogate pair, a lone surrogate, or anything else.
 _ESCAPE: Final = re.compile(
@@ -68,10 +50,8 @@ _values: Final = msgspec.json.Decoder(Raw)
 _anything: Final = msgspec.json.Decoder()
 
 encode: Final = msgspec.json.encode
-
-
-class Malformed(ValueError):  # noqa: N818 - what the bytes are
-    """The bytes are not what JSON allows here; the text says why without quoting them."""
+Malformed = large_json.Malformed
+is_utf8: Final = large_json.is_utf8
 
 
 def split_object(body: bytes) -> RawObject:
@@ -93,19 +73,6 @@ def split_disguised(body: bytes) -> "tuple[RawObject, Disguise | None]":
         return split_object(disguise.put_on(body)), disguise
 
 
-def check_document(body: bytes) -> None:
-    """Raise `Malformed` for a body that nobody else may be sent, or that costs too much to read: nested too deep, of
-    too many parts, or not in UTF-8.
-    """
-    steps = _steps(body)
-    if len(steps) > 2 * MAX_CONTAINERS:
-        raise Malformed(f"it holds more than {MAX_CONTAINERS:,} lists and objects")
-    if steps_too_deep(steps):
-        raise Malformed(f"it is nested deeper than {MAX_DEPTH} levels")
-    if not is_utf8(body):
-        raise Malformed("it is not valid UTF-8")
-
-
 def split_list(body: bytes | Raw) -> list[RawObject]:
     """Return the objects of a JSON array, each as by `split_object`."""
     try:
@@ -115,7 +82,11 @@ def split_list(body: bytes | Raw) -> list[RawObject]:
 
 
 def decode(body: bytes | Raw) -> object:
-    """Decode a small value whole (a usage object, an error); U+FFFD stands for what is not UTF-8 or half a pair."""
+    """Decode a value whole (a usage object, an error, a text); U+FFFD stands for what is not UTF-8 or half a pair. A
+    large value must be one that a client's body may hold.
+    """
+    if len(body) > LARGE:
+        large_json.check_body(body)
     try:
         return _anything.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -135,7 +106,8 @@ def decode_worn(value: bytes | Raw, disguise: "Disguise | None") -> object:
     if disguise is None:
         return decode(value)
     try:
-        return _unmarked(decode(_TO_MARK.sub(_marked, disguise.take_off(bytes(value)))))
+        parts = windows(disguise.take_off(bytes(value)))
+        return _unmarked(decode(b"".join([_TO_MARK.sub(_marked, part) for part in parts])))
     except RecursionError as error:
         raise Malformed(_why(error)) from None
 
@@ -172,80 +144,15 @@ def text_of(value: Raw | None) -> str | None:
     return decoded if isinstance(decoded, str) else None
 
 
-def is_utf8(body: bytes) -> bool:
-    """Tell whether bytes are UTF-8, as JSON that goes to somebody else has to be (RFC 8259, 8.1)."""
-    if body.isascii():
-        return True
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def text_size(text: bytes | Raw) -> int:
+    """Return the UTF-8 bytes of a JSON string that is decoded."""
+    inside = memoryview(text)[1:-1]
+    return sum(_size(window) for window in windows(bytes(inside)))
 
 
 def is_null(value: Raw | None) -> bool:
     """Tell whether a field is absent or null, which mean the same in an OpenAI body."""
     return value is None or bytes(value) == b"null"
-
-
-def too_deep(body: bytes) -> bool:
-    """Tell whether arrays and objects are nested deeper than `MAX_DEPTH`, in a time that grows with the size alone."""
-    return steps_too_deep(_steps(body))
-
-
-def _steps(body: bytes) -> bytes:
-    """Return the brackets that stand outside of strings as steps up and down; none at all for so few that no bound on
-    them can be passed.
-    """
-    if _few(body, b"[", MAX_DEPTH // 2) and _few(body, b"{", MAX_DEPTH // 2):
-        return b""
-    if _few(body, b'"', 2 * MAX_STRINGS):
-        return b"".join(_outside_strings(body)).translate(_AS_STEPS, _NOT_BRACKETS)
-    # In this order: pairs of backslashes first, so that what is left of `\"` really is an escaped quote.
-    skeleton = body.replace(b"\\\\", b"").replace(b'\\"', b"").translate(_AS_STEPS, _NOT_STRUCTURE)
-    return b"".join(skeleton.split(b'"')[::2])
-
-
-def _outside_strings(body: bytes) -> Iterator[bytes]:
-    """Yield what stands between the strings; quicker for long texts than looking at each byte."""
-    begin, within = 0, False
-    end = body.find(_QUOTE)
-    while end >= 0:
-        if not within:
-            yield body[begin:end]
-            within = True
-        elif body[end - 1] != _BACKSLASH or _is_even(body[begin:end]):
-            within = False
-        begin = end + 1
-        end = body.find(_QUOTE, begin)
-    if not within:
-        yield body[begin:]
-
-
-def _is_even(text: bytes) -> bool:
-    """Tell whether the backslashes at the end of a text are pairs: then none escapes what follows."""
-    return (len(text) - len(text.rstrip(b"\\"))) % 2 == 0
-
-
-def steps_too_deep(steps: bytes) -> bool:
-    """Tell the same of brackets alone, as steps up and down."""
-    for _ in range(_PEELED):
-        steps = steps.replace(_UP + _DOWN, b"")  # one level less, everywhere
-    left = MAX_DEPTH - _PEELED
-    return _UP * (left + 1) in steps or max(accumulate(memoryview(steps).cast("b")), default=0) > left
-
-
-def _few(body: bytes, character: bytes, most: int) -> bool:
-    """Tell whether a character occurs at most so often: for bodies that are nearly all text, many times faster than
-    counting.
-    """
-    at, found = body.find(character), 0
-    while at >= 0 and found < most:
-        if found == _LOOKED_FOR and len(body) - at <= _SMALL:
-            return body.count(character, at) <= most - found
-        at = body.find(character, at + 1)
-        found += 1
-    return at < 0
 
 
 class Disguise:
@@ -329,10 +236,19 @@ def _unmarked(value: object) -> object:
 
 
 def _mended(text: bytes) -> bytes:
-    text = text.decode(errors="replace").encode()
-    if not _SURROGATE.search(text):
-        return text
-    return _ESCAPE.sub(lambda escape: rb"\ufffd" if escape["lone"] else escape[0], text)
+    parts = [part if is_utf8(part) else part.decode(errors="replace").encode() for part in windows(text)]
+    return b"".join([_ESCAPE.sub(_replaced, part) if _SURROGATE.search(part) else part for part in parts])
+
+
+def _replaced(escape: re.Match[bytes]) -> bytes:
+    return rb"\ufffd" if escape["lone"] else escape[0]
+
+
+def _size(window: bytes) -> int:
+    if _BACKSLASH not in window:
+        return len(window)
+    text = str(decode(b'"%b"' % window))
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _why(error: Exception) -> str:

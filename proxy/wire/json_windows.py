@@ -32,16 +32,15 @@ def windows(body: bytes) -> Iterator[bytes]:
     yield body[begin:]
 
 
+def is_even(text: bytes) -> bool:
+    """Tell whether the backslashes at the end of a text are pairs: then none escapes what follows."""
+    return (len(text) - len(text.rstrip(b"\\"))) % 2 == 0
+
+
 def _before_escape(window: bytes) -> int:
     """Return where the last escape begins if it may go on behind the window, else where the window ends."""
     at = window.rfind(b"\\", len(window) - _LONGEST_ESCAPE)
-    if at < 0 or not _escapes(window, at):
+    if at < 0 or not is_even(window[:at]):
         return len(window)
     pair = at - _ESCAPE
-    return pair if _HIGH.fullmatch(window, pair, at) and _escapes(window, pair) else at
-
-
-def _escapes(window: bytes, at: int) -> bool:
-    """Tell whether the backslash there begins an escape: it does unless the one before it does."""
-    before = window[: at + 1]
-    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+    return pair if _HIGH.fullmatch(window, pair, at) and is_even(window[:pair]) else at

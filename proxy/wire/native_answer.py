@@ -12,7 +12,9 @@ from msgspec import Raw, Struct
 from proxy.usage import Usage, read_usage
 from proxy.wire import json
 from proxy.wire.chat_answer import valid_id
+from proxy.wire.chat_text import is_text
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.large_json import check_answer
 from proxy.wire.upstream_error import ErrorBody, UpstreamError, bad_answer, error_in, read_error
 
 _SECRETS: Final = (b"cost", b"is_byok")
@@ -73,8 +75,10 @@ class NativeAnswer(Struct, frozen=True):
 
 def read_native_answer(body: bytes, plan: NativePlan) -> NativeAnswer:
     """Read a provider's body; raises `UpstreamError` if it is an error, a response that failed, or no response."""
-    if not json.is_utf8(body):
-        raise bad_answer("it is not UTF-8")
+    try:
+        check_answer(body)
+    except Malformed as why:
+        raise bad_answer(str(why)) from None
     body = json.without_bom(body).lstrip()
     try:
         fields, disguise = json.split_disguised(body)
@@ -118,4 +122,4 @@ def item_size(item: RawObject) -> int:
     lists = [item[name] for name in _LISTS if bytes(item.get(name, b"")).startswith(b"[")]
     parts = [part for one in lists for part in json.split_list(one)]
     said = [item.get(name) for name in _WORDS] + [part.get(name) for part in parts for name in _TEXTS]
-    return sum(len(text.encode()) for one in said if (text := json.text_of(one)))
+    return sum(json.text_size(one) for one in said if one is not None and is_text(one))

@@ -107,7 +107,7 @@ class NativeOutput:
     def _hear(self, kind: str, output_index: int, index: int, events: list[_Event]) -> None:
         """Take events of one kind about one text."""
         text = b"".join([said[1:-1] for event in events if (said := bytes(event.delta)).startswith(b'"')])
-        size = len(text) if b"\\" not in text else len((json.text_of(Raw(b'"%b"' % text)) or "").encode())
+        size = json.text_size(b'"%b"' % text)
         self._size += size
         item = self._items.get(output_index)
         if isinstance(item, OpenItem):

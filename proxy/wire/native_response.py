@@ -14,6 +14,7 @@ from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import valid_id
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.large_json import LARGE, check_answer
 from proxy.wire.native_answer import NativePlan, failed_by, read_native_answer, revealed
 from proxy.wire.native_output import NativeOutput
 from proxy.wire.native_replay import replayed
@@ -33,7 +34,7 @@ _CLEAN: Final = re.compile(rb"(?:(?:event: [^\r\n]+\n)?data: \{[^\r\n]*\}\n\n)+"
 _DELTAS: Final = re.compile(
     rb'(?>event: (response\.[a-z_.]+\.delta)\ndata: \{(?:"type":"\1",[^\r\n]*\}|[^\r\n]*,"type":"\1"\})\n\n)++'
 )
-_EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]+)$", re.MULTILINE)
+_EVENT_LINE: Final = re.compile(rb"^event: ?([^\r\n]{1,256})$", re.MULTILINE)
 _ENDING: Final = re.compile(rb'"response\.(?:completed|incomplete|failed)"')
 _EMPTY: Final = Raw(b'""')
 _BEGINNING: Final = ("response.created", "response.in_progress")
@@ -50,7 +51,8 @@ class NativeStream:
 
     __slots__ = (
         "_estimate", "_held", "_output", "_plan", "_reader", "_reported", "_response", "_shape", "_unreadable",
-        "all_finished", "committed", "dropped", "ended", "error", "reasoning_field", "stray_close_tags", "upstream_id",
+        "all_finished", "committed", "dropped", "ended", "error", "large", "reasoning_field", "stray_close_tags",
+        "upstream_id",
     )  # fmt: skip
 
     def __init__(self, plan: NativePlan, estimate: Callable[[int], Usage], shape: Callable[[], ResponseShape]) -> None:
@@ -72,6 +74,8 @@ class NativeStream:
         self.committed = False
         self.ended = False
         self.error: UpstreamError | None = None
+        self.large = False
+        """So much waits to be read that it should not be in the loop."""
         self.stray_close_tags = 0
         self.reasoning_field: str | None = None
         """None for ever: a client sends earlier reasoning back as the items that it got."""
@@ -156,6 +160,7 @@ class NativeStream:
         if self._over:
             return b""
         out = self._taken(self._reader.feed(piece))
+        self.large = self._reader.waits > LARGE
         if not self._over:
             self.error = self._reader.error
         return out
@@ -203,8 +208,10 @@ class NativeStream:
         """Read one event and return it as the client gets it; b"" if it is an error."""
         if not json.is_utf8(one.raw):
             raise Malformed("it is not UTF-8")
+        if len(data) > LARGE:
+            check_answer(data)
         fields, disguise = json.split_disguised(data)
-        name = _EVENT_LINE.search(one.raw)
+        name = _EVENT_LINE.match(one.raw, 0 if one.raw.startswith(b"event:") else one.raw.find(b"\nevent:") + 1)
         kind = json.text_of(fields.get("type")) or ("" if name is None else name[1].decode())
         if kind == "error" or error_in(fields) is not None:
             self.error = failed_by(Raw(data))
@@ -241,8 +248,11 @@ class NativeStream:
 
 
 def _is_plain(events: bytes) -> bool:
-    """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon."""
-    if events.find(b'"response"') >= 0:
+    """Tell whether whole events have the clients' form, and hold no response, error or ending: nothing to act upon.
+
+    Of large ones that is not asked.
+    """
+    if len(events) > LARGE or events.find(b'"response"') >= 0:
         return False
     if _DELTAS.fullmatch(events) is None and (
         _CLEAN.fullmatch(events) is None

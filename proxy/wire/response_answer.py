@@ -15,12 +15,19 @@ from proxy.wire.response_source import said_in_answer
 from proxy.wire.upstream_error import bad_answer
 
 
+class _Unheard(ResponseEvents):
+    """Writes no events: only what the response holds in the end is wanted."""
+
+    def _event(self, kind: str, **fields: object) -> bytes:  # noqa: ARG002 - as the one that writes
+        return b""
+
+
 def write_response(answer: ChatAnswer, shape: ResponseShape, usage: Usage, new_id: Callable[[], str]) -> bytes:
     """Write the client's body; raises `UpstreamError` if the answer's choice cannot be read as one."""
     try:
         said = said_in_answer(answer.choices, answer.disguise)
     except Malformed:
         raise bad_answer("its choices are not those of a chat completion") from None
-    events = ResponseEvents(shape, new_id)
+    events = _Unheard(shape, new_id)
     events.say(said)
     return bytes(events.response(usage))

@@ -15,7 +15,7 @@ from proxy.wire import json
 from proxy.wire.chat_request import DROPPED, ChatRequest, Dialect, read_chat_request, text_sizes
 from proxy.wire.json import Disguise, Malformed, RawObject
 from proxy.wire.json_path import given, list_at, object_at
-from proxy.wire.large_json import check_body
+from proxy.wire.large_json import MAX_DEPTH, check_body, too_deep
 from proxy.wire.response_echo import ResponseEcho
 from proxy.wire.response_input import Conversation, not_stored
 from proxy.wire.response_settings import chat_settings
@@ -203,7 +203,7 @@ def _with_messages(body: dict[str, object], conversation: Conversation, request:
 
 def _read_chat(body: dict[str, object], disguise: Disguise | None) -> ChatRequest:
     written = json.encode(body)
-    if json.too_deep(written):
-        message = f"`tools` are nested deeper than {json.MAX_DEPTH} levels in the form in which a model is sent them."
+    if too_deep(written):
+        message = f"`tools` are nested deeper than {MAX_DEPTH} levels in the form in which a model is sent them."
         raise invalid_request(message, param="tools")
     return read_chat_request(disguise.take_off(written) if disguise else written)

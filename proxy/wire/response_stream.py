@@ -12,14 +12,16 @@ from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource
 from proxy.wire.chat_stream import ChatStream, StreamPlan
 from proxy.wire.json import Malformed
+from proxy.wire.large_json import LARGE
 from proxy.wire.refusal import DONE
 from proxy.wire.response_events import ResponseEvents
 from proxy.wire.response_object import ResponseShape
 from proxy.wire.response_source import TextChunk, said_in_chunk
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
-MAX_KEPT: Final = 64 * 1024 * 1024
+MAX_KEPT: Final = 16 * 1024 * 1024
 """How much a response may hold: its texts are kept to be said again, whole, at its end."""
+_MUCH: Final = 1024 * 1024
 _DATA: Final = len(b"data: ")
 _DONE: Final = DONE.rstrip()
 
@@ -89,6 +91,11 @@ class ResponseStream:
         """Take what the provider sent; return what goes to the client."""
         return self._translated(self._chat.feed(piece))
 
+    @property
+    def large(self) -> bool:
+        """Tell whether so much waits to be read, or to be said again, that it should not be in the loop."""
+        return self._chat.large or self._events.size > _MUCH
+
     def commit(self) -> bytes:
         """Begin the answer although the model has said nothing yet."""
         return self._translated(self._chat.commit())
@@ -119,7 +126,7 @@ class ResponseStream:
             self._begun = True
             out.append(self._events.begin())
         for event in chunks.split(b"\n\n"):
-            if self._form is not None and (said := self._form.read(event)) is not None:
+            if self._form is not None and len(event) <= LARGE and (said := self._form.read(event)) is not None:
                 out.append(self._events.say(said))
             elif event == _DONE:
                 out += [self._events.end(self.usage()[0]), DONE]
@@ -138,6 +145,6 @@ class ResponseStream:
         if choices and self._choice is None:
             self._choice = choices[0].choice
         ours = [said for said in choices if said.choice == self._choice]
-        if len(ours) == len(choices) == 1:
+        if len(ours) == len(choices) == 1 and len(event) <= LARGE:
             self._form = TextChunk.like(event, ours[0]) or self._form
         return b"".join(self._events.say(said) for said in ours)

@@ -8,12 +8,13 @@ value), never a part of the model's text. Searching for such needles costs a fra
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from proxy.wire import json
 from proxy.wire.chat_text import text_in, text_of_details
 from proxy.wire.json import Malformed
-from proxy.wire.sse import MAX_EVENT, Event
+from proxy.wire.large_json import LARGE
+from proxy.wire.sse import Event
 
 FOLD_AT: Final = 16 * 1024
 """How many bytes of unread events are kept before they are counted and let go: the most that a stream holds for this.
@@ -43,7 +44,7 @@ def clean_event(piece: bytes) -> Event | None:
         and piece.endswith(b"}\n\n")
         and piece.find(b"\n") == len(piece) - 2
         and _CR not in piece
-        and len(piece) <= MAX_EVENT
+        and len(piece) <= LARGE
     ):
         return Event(piece, piece[6:-2], clean=True)
     return None
@@ -124,6 +125,9 @@ def _all_null(events: bytes, key: bytes) -> bool:
     )
 
 
+_NOTHING: Final = Raw(b"null")
+
+
 class _Called(Struct):
     name: str | None = None
     arguments: str | None = None
@@ -137,7 +141,7 @@ class _Delta(Struct):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
-    reasoning_details: list[object] | None = None
+    reasoning_details: Raw = _NOTHING
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     function_call: _Called | None = None
@@ -270,13 +274,20 @@ class OutputCounter:
 
     def _count(self, delta: _Delta) -> None:
         self.known += _size(delta.content) + _size(delta.reasoning or delta.reasoning_content) + _size(delta.refusal)
-        if delta.reasoning_details and not (delta.reasoning or delta.reasoning_content):
-            self.known += _size(text_of_details(delta.reasoning_details))
+        if delta.reasoning_details is not _NOTHING and not (delta.reasoning or delta.reasoning_content):
+            self.known += _size(_said_in_details(delta.reasoning_details))
         for call in delta.tool_calls or ():
             if call.function is not None:
                 self.known += _size(call.function.name) + _size(call.function.arguments)
         if delta.function_call is not None:
             self.known += _size(delta.function_call.name) + _size(delta.function_call.arguments)
+
+
+def _said_in_details(details: Raw) -> str:
+    try:
+        return text_of_details(json.decode(details))
+    except Malformed:
+        return ""
 
 
 def _size(text: str | None) -> int:
@@ -309,10 +320,9 @@ def _readable(delta: dict[str, object]) -> _Delta:
     calls = delta.get("tool_calls")
     functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     called = [_Call(function) for raw in functions if (function := _called(raw)) is not None]
-    details = delta.get("reasoning_details")
     return _Delta(
         **texts,
-        reasoning_details=details if isinstance(details, list) else None,
+        reasoning_details=Raw(json.encode(delta.get("reasoning_details"))),
         tool_calls=called or None,
         function_call=_called(delta.get("function_call")),
     )

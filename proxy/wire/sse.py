@@ -8,8 +8,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from proxy.wire.large_json import LARGE
+
 MAX_EVENT: Final = 16 * 1024 * 1024
 """An event that grows beyond this is refused (WHATWG sets no bound; providers' largest are images of a few MiB)."""
+MAX_LINES: Final = 100_000
+"""So is one of more lines, each of which would be kept for itself."""
 _BOM: Final = b"\xef\xbb\xbf"
 # As numbers, which are found in bytes faster than bytes are.
 _LF: Final = ord("\n")
@@ -23,7 +27,9 @@ class Event(Struct, frozen=True, gc=False):
     """Its bytes with the closing blank line; every line end is LF by now."""
     data: bytes | None
     clean: bool
-    """It is one `data: ` line: the form that clients get, so `raw` can be sent as it is."""
+    """It is one `data: ` line: the form that clients get, so `raw` can be sent as it is. A large one is not looked at
+    closely enough to tell.
+    """
     error: bytes | None = None
     """The value of the non-standard field `error:`, which some servers use instead of data."""
     named_error: bool = False
@@ -61,21 +67,29 @@ class EventReader:
         events = []
         start = 0
         while (end := self._tail.find(b"\n\n", scan_from)) >= 0 and end + 2 - start <= MAX_EVENT:
-            if (event := _event(bytes(self._tail[start : end + 2]))) is not None:
+            if self._has_too_many_lines(start, end):
+                self.too_large = True
+                break
+            if (event := _event(bytes(memoryview(self._tail)[start : end + 2]))) is not None:
                 events.append(event)
             start = scan_from = end + 2
         del self._tail[:start]
-        if len(self._tail) > MAX_EVENT:
+        if self.too_large or len(self._tail) > MAX_EVENT:
             self.too_large = True
             self._tail.clear()
         return events
 
     def end(self) -> list[Event]:
         """Return the last event if the stream ended without its blank line."""
-        rest = bytes(self._tail).rstrip(b"\n")
+        rest = b"" if self._has_too_many_lines(0, len(self._tail)) else bytes(self._tail).rstrip(b"\n")
         self._tail.clear()
         event = _event(rest + b"\n\n")
         return [] if event is None else [event]
+
+    def _has_too_many_lines(self, start: int, end: int) -> bool:
+        if end - start <= LARGE or self._tail.find(_LF, start, end) < 0:  # the usual one, found fast
+            return False
+        return self._tail.count(_LF, start, end) > MAX_LINES
 
     def _with_lf(self, piece: bytes) -> bytes:
         if not piece:
@@ -97,14 +111,13 @@ class EventReader:
 
 def _event(block: bytes) -> Event | None:
     block = block.lstrip(b"\n")
-    line = block[:-2]
-    if not line:
+    if not block:
         return None
-    if _LF in line or not line.startswith(b"data:"):
+    if block.find(_LF) != len(block) - 2 or not block.startswith(b"data:"):
         return _careful(block)
-    spaced = line[5:6] == b" "
-    data = line[6:] if spaced else line[5:]
-    return Event(block, data or None, clean=spaced and bool(data))
+    spaced = block.startswith(b" ", 5)
+    data = block[6:-2] if spaced else block[5:-2]
+    return Event(block, data or None, clean=spaced and bool(data) and len(block) <= LARGE)
 
 
 def _careful(block: bytes) -> Event:

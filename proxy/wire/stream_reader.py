@@ -8,7 +8,7 @@ from typing import Final
 from proxy.wire.sse import Event, EventReader
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
-MAX_JSON: Final = 64 * 1024 * 1024
+MAX_JSON: Final = 16 * 1024 * 1024
 """How much of one whole JSON body is taken where a stream was asked for."""
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -39,6 +39,11 @@ class StreamReader(EventReader):
         if self.too_large:
             self.error = bad_answer("an event of its stream is too large")
         return events
+
+    @property
+    def waits(self) -> int:
+        """How many bytes wait inside."""
+        return len(self._tail) + len(self._kept)
 
     def body(self) -> bytes:
         """Return what was kept, without a byte order mark."""

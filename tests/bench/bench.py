@@ -20,18 +20,19 @@ from pathlib import Path
 
 from processes import BenchError, Children, adopt_orphans, move, store_pids
 from report import conditions, document, table
-from scenarios import Bench, Row, costs, journal, ledger, pages, scan, start, store
+from scenarios import Bench, Row, costs, journal, ledger, pages, scan, stall, start, store
 from servers import Cores, Site, build
 
 LATENCY, MEMORY, SCAN, STORE, START = "latency", "memory", "scan", "store", "start"
-JOURNAL, LEDGER, PAGES = "journal", "ledger", "pages"
+JOURNAL, LEDGER, PAGES, STALL = "journal", "ledger", "pages", "stall"
 
 Step = Callable[[], list[Row]]
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    names = [*(cost.name for cost in costs(quick=False)), LATENCY, MEMORY, SCAN, STORE, JOURNAL, LEDGER, PAGES, START]
+    alone = [LATENCY, MEMORY, SCAN, STALL, STORE, JOURNAL, LEDGER, PAGES, START]
+    names = [*(cost.name for cost in costs(quick=False)), *alone]
     parser = argparse.ArgumentParser(prog="run.py bench", description="Measure the gateway beside nginx.")
     parser.add_argument("--rounds", type=int, default=3, help="how often every figure is taken (default 3)")
     parser.add_argument("--quick", action="store_true", help="shorter loads: for a look, not for the record")
@@ -103,10 +104,10 @@ def set_up(site: Site, options: argparse.Namespace, progress: Callable[[str], No
 def measure(site: Site, options: argparse.Namespace, progress: Callable[[str], None]) -> tuple[list[Row], list[str]]:
     """All rows that could be measured, and a remark for every scenario that could not."""
     todo: list[tuple[str, Step]] = []
-    if not {SCAN, STORE, JOURNAL, LEDGER, PAGES, START}.issuperset(options.only):
+    here = {SCAN: scan, STALL: stall}
+    if not {SCAN, STALL, STORE, JOURNAL, LEDGER, PAGES, START}.issuperset(options.only):
         todo += steps(set_up(site, options, progress), options.only)
-    if SCAN in options.only:
-        todo.append((SCAN, partial(scan, options.rounds, progress)))
+    todo += [(name, partial(step, options.rounds, progress)) for name, step in here.items() if name in options.only]
     if STORE in options.only:
         todo.append((STORE, partial(store, options.rounds, progress, quick=options.quick)))
     if JOURNAL in options.only:

@@ -20,6 +20,8 @@ from pages import measure as measure_pages
 from processes import BenchError, core_busy_ns, cpu_ns, pinned_to, rss_kib, store_pids, wait_quiet
 from scan import AT_ONCE, CASES, TARGETS, measure
 from servers import MODEL, REWRITTEN, Server, Site, Tools, request
+from stalls import TARGET_MS as STALL_TARGET_MS
+from stalls import WORST, held_up
 from store import measure as measure_store
 
 from ledger import APPEND_TARGET_US, ROW_TARGET_US, appends, carried
@@ -261,6 +263,20 @@ def scan(rounds: int, progress: Callable[[str], None]) -> list[Row]:
             title = f"scan of an event {how}, level {case.level}: {case.name}"
             rows.append(Row("scan", title, "µs", Judged.VALUE, TARGETS[case.level], {"gateway": values}))
             progress(f"{title}: {rows[-1].median('gateway'):.2f} µs")
+    return rows
+
+
+def stall(rounds: int, progress: Callable[[str], None]) -> list[Row]:
+    """How long others wait while the largest that a client or a provider may send is read, in its worst shapes."""
+    rows = []
+    for kind in WORST:
+        seen = [held_up(kind) for _ in range(rounds)]
+        for title, values in (
+            (f"longest stall of the loop while {kind} is read", [one.longest_ms for one in seen]),
+            (f"lateness of a timer p99 while {kind} is read", [one.p99_ms for one in seen]),
+        ):
+            row = Row("stall", title, "ms", Judged.VALUE, STALL_TARGET_MS, {"gateway": values})
+            rows.append(_told(row, progress))
     return rows
 
 

@@ -7,6 +7,7 @@ test stands as `folder/file::name` below tests/, without `test_` and `.py`; `tes
 _ANSWERS, _STREAMS = "faults/faults_provider_answers", "faults/faults_provider_streams"
 _FAILOVER, _HTTP = "faults/faults_provider_failover", "faults/faults_client_http"
 _SLOW, _JSON = "faults/faults_client_deadlines", "faults/faults_client_json"
+_LARGE = "faults/faults_large"
 _FAILS = f"{_ANSWERS}::a_provider_that_fails_before_its_first_word_is_a_502"
 _BREAKS = f"{_STREAMS}::a_stream_that_breaks_says_so_and_is_charged_for_what_came"
 _ODD = f"{_STREAMS}::a_stream_that_is_odd_and_whole_is_served_and_charged_as_its_provider_counts"
@@ -49,13 +50,18 @@ ROWS: dict[str, tuple[str, ...]] = {
     "U-10 sends one huge event, or crumbs": (
         _ODD,
         f"{_STREAMS}::an_event_of_eight_mebibytes_is_served_u10",
+        f"{_LARGE}::no_event_of_a_stream_takes_many_times_its_size_of_a_worker",
+        "upstream/pump_beside::what_is_large_is_read_beside_the_loop_and_nothing_more_is_taken_meanwhile",
         f"{_STREAMS}::a_hundred_thousand_tiny_chunks_cost_no_memory_u10",
     ),
     "U-11 writes its events in odd ways": (
         _ODD,
         "gateway/gateway_streams::bytes_that_come_in_crumbs_are_the_same_stream",
     ),
-    "U-12 tells no usage": (f"{_STREAMS}::usage_that_cannot_be_true_is_estimated_u12_u14",),
+    "U-12 tells no usage": (
+        f"{_STREAMS}::usage_that_cannot_be_true_is_estimated_u12_u14",
+        "real/estimate::the_estimate_of_prose_is_near_a_real_models_count_u12",
+    ),
     "U-13 tells usage again and again": (_ODD,),
     "U-14 tells usage that cannot be": (f"{_STREAMS}::usage_that_cannot_be_true_is_estimated_u12_u14",),
     "U-15 says another content type": (_FAILS, _BREAKS, _ODD),
@@ -115,7 +121,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         f"{_JSON}::what_is_no_json_object_is_refused_as_such_and_not_quoted",
         f"{_JSON}::of_a_key_that_comes_twice_the_last_counts",
     ),
-    "C-10 sends JSON that grows": (f"{_JSON}::no_body_takes_many_times_its_size",),
+    "C-10 sends JSON that grows": (
+        f"{_JSON}::no_body_takes_many_times_its_size",
+        f"{_LARGE}::no_body_of_a_client_takes_many_times_its_size_of_a_worker_c10",
+    ),
     "C-11 sends many at once": (
         f"{_HTTP}::one_hundred_requests_at_once_are_answered_in_their_order",
         f"{_SLOW}::a_client_that_asks_and_never_reads_is_not_read_on_and_then_cut",
@@ -162,6 +171,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "P-09 is held up": (
         "test_metrics_machine::a_late_timer_is_counted_when_it_is_flushed",
         f"{_JSON}::a_body_has_no_more_lists_and_objects_than_the_bound",
+        f"{_LARGE}::no_answer_of_a_provider_takes_many_times_its_size_of_a_worker",
     ),
     "P-10 has no file descriptors": (
         "gateway/gateway_shortage::without_file_descriptors_it_refuses_connections_and_recovers",

@@ -1,6 +1,7 @@
-"""Bodies that are allowed by their size and made to cost more than their size: what a hostile client would send.
+"""Bodies, answers and events that are allowed by their size and made to cost more than it: what a hostile client or
+provider would send.
 
-Each is a function of the size; the fields around it are those of a good request, so that nothing else refuses it.
+Each is a function of the size; the fields around it are those of a good one, so that nothing else refuses it.
 """
 
 from collections.abc import Callable
@@ -52,6 +53,20 @@ CHAT_BOMBS: dict[str, Callable[[int], bytes]] = {
     "messages": lambda size: filled(b'{"model":"same","messages":[', b'{"role":"user"}', b"]}", size),
     "messages with a text": lambda size: filled(
         b'{"model":"same","messages":[', b'{"role":"user","content":""}', b"]}", size
+    ),
+    "messages within the bounds": lambda size: padded(
+        b'{"model":"same","messages":['
+        + b'{"role":"user","content":""},' * min(7_900, size // 60)
+        + b'{"role":"user","content":"',
+        b"word ",
+        b'"}]}',
+        size,
+    ),
+    "escapes within the bounds": lambda size: padded(
+        b'{"model":"same","messages":[{"role":"user","content":"' + b"\\u00e9" * min(990_000, size // 12),
+        b"word ",
+        b'"}]}',
+        size,
     ),
     "messages of nothing": lambda size: filled(b'{"model":"same","messages":[', b"{}", b"]}", size),
     "messages of numbers": lambda size: filled(b'{"model":"same","messages":[', b"1", b"]}", size),
@@ -118,4 +133,76 @@ RESPONSE_BOMBS: dict[str, Callable[[int], bytes]] = {
     "keys": lambda size: filled(RESPONSE + b'"",', lambda n: b'"%d":1' % n, b"}", size),
     "instructions of escapes": lambda size: padded(RESPONSE + b'"","instructions":"', b"\\u00e9", b'"}', size),
     "lone surrogates": lambda size: padded(RESPONSE + b'"', b"\\ud83d", b'"}', size),
+}
+
+
+def _said_bombs(
+    before: bytes, after: bytes, head: bytes, choice: bytes, end: bytes
+) -> dict[str, Callable[[int], bytes]]:
+    """What a message and a delta have in common: both stand between `before` and `after`."""
+    told = head + b'"choices":[' + choice + b"],"
+    call = b'null,"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":'
+    texts = {
+        "text": b"word ",
+        "text beyond ASCII": "\u00e9".encode(),
+        "text of escapes": b"\\u00e9",
+        "text of quotation marks": b'\\"',
+        "text of tags": b"<think>",
+        "text of lone surrogates": b"\\ud83d",
+        "text that is no UTF-8": b"\xff",
+    }
+    return {
+        **{name: lambda size, piece=piece: padded(before + b'"', piece, b'"' + after, size)
+           for name, piece in texts.items()},
+        "text and one lone surrogate": lambda size: padded(before + b'"\\ud83d', b"word ", b'"' + after, size),
+        "escapes within the bounds": lambda size: padded(
+            before + b'"<think>a</think>' + b"\\u00e9" * min(990_000, size // 12), b"word ", b'"' + after, size
+        ),
+        "text behind tags": lambda size: padded(
+            before + b'"<think>a</think>', "\u00e9".encode(), b'"' + after, size
+        ),
+        "reasoning": lambda size: padded(before + b'"","reasoning_content":"', b"word ", b'"' + after, size),
+        "details of reasoning": lambda size: filled(before + b'"","reasoning_details":[', b"{}", b"]" + after, size),
+        "parts": lambda size: filled(before + b"[", b'{"type":"text","text":"a"}', b"]" + after, size),
+        "parts of nothing": lambda size: filled(before + b"[", b"[]", b"]" + after, size),
+        "tool calls of nothing": lambda size: filled(before + b'null,"tool_calls":[', b"{}", b"]" + after, size),
+        "arguments that are a list": lambda size: filled(before + call + b"[", b"[]", b"]}}]" + after, size),
+        "keys": lambda size: filled(before + b'"",', lambda n: b'"%d":1' % n, after, size),
+        "log probabilities": lambda size: filled(
+            before + b'""},"logprobs":{"content":[', b'{"bytes":[1],"top_logprobs":[{}]}', b']},"x":{' + after, size
+        ),
+        "choices": lambda size: filled(head + b'"choices":[', choice, b"]}" + end, size),
+        "choices of nothing": lambda size: filled(head + b'"choices":[', b"{}", b"]}" + end, size),
+        "fields": lambda size: filled(told, lambda n: b'"%d":1' % n, b"}" + end, size),
+        "lists": lambda size: filled(told + b'"x":[', b"[]", b"]}" + end, size),
+        "usage of lists": lambda size: filled(
+            told + b'"usage":{"prompt_tokens":3,"completion_tokens":2,"x":[', b"[]", b"]}}" + end, size
+        ),
+        "an error of lists": lambda size: filled(head + b'"error":{"message":"x","x":[', b"[]", b"]}}" + end, size),
+        "an error": lambda size: padded(head + b'"error":{"message":"', b"word ", b'"}}' + end, size),
+        "blanks": lambda size: padded(told + b'"x":', b" ", b"1}" + end, size),
+        "a number": lambda size: padded(told + b'"usage":{"prompt_tokens":', b"9", b"}}" + end, size),
+    }  # fmt: skip
+
+
+_ANSWER = b'{"id":"c1","object":"chat.completion","created":1,"model":"same",'
+_CHUNK = b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"same",'
+ANSWER_BOMBS = _said_bombs(
+    _ANSWER + b'"choices":[{"index":0,"message":{"role":"assistant","content":',
+    b'},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}',
+    _ANSWER,
+    b'{"index":0,"message":{"role":"assistant","content":"a"},"finish_reason":"stop"}',
+    b"",
+)
+EVENT_BOMBS = _said_bombs(
+    _CHUNK + b'"choices":[{"index":0,"delta":{"content":',
+    b'},"finish_reason":null}]}\n\n',
+    _CHUNK,
+    b'{"index":0,"delta":{"content":"a"},"finish_reason":null}',
+    b"\n\n",
+) | {
+    "lines": lambda size: padded(b"", b"id:\n", b"\n", size),
+    "data of lines": lambda size: padded(b"", b"data: x\n", b"\n", size),
+    "a comment": lambda size: padded(b": ", b"x", b"\n\n", size),
+    "no event's end": lambda size: padded(b"data: ", b"x", b"", size),
 }

@@ -10,7 +10,7 @@ from json_bombs import CHAT_BOMBS, RESPONSE_BOMBS
 
 from proxy.errors import Refusal
 from proxy.wire.chat_request import read_chat_request
-from proxy.wire.json import MAX_CONTAINERS, MAX_STRINGS
+from proxy.wire.large_json import MAX_CONTAINERS, MAX_STRINGS
 from proxy.wire.response_request import as_chat, read_response_request
 
 MOST_TIMES = 10

@@ -184,6 +184,7 @@ class Standing(Pump):
         self._stream = self
 
     upstream_id = "chatcmpl-9"
+    busy = False
 
     def usage(self) -> tuple[Usage, UsageSource]:
         return Usage(10, 5, cached=4), UsageSource.ESTIMATED

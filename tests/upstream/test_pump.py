@@ -84,6 +84,7 @@ class Bench:
         self.connection = FakeConnection()
         self.client = FakeClient(slow=slow)
         self.failures: list[UpstreamError] = []
+        self.beside: list[tuple] = []
         self.call = call(stream=True)
         defaults = {
             "model": "lab/model", "choices": 1, "include_usage": False, "continuous_usage": False, "strip_fields": (),
@@ -92,8 +93,18 @@ class Bench:
         }  # fmt: skip
         self.pump = Pump(
             self.connection, ChatStream(StreamPlan(**{**defaults, **plan})), self.client,
-            bounds=BOUNDS, fail=self._fail, clock=self.clock, loop=asyncio.get_running_loop(),
+            bounds=BOUNDS, fail=self._fail, beside=self.begin, clock=self.clock, loop=asyncio.get_running_loop(),
         )  # fmt: skip
+
+    def begin(self, work) -> asyncio.Future[bytes]:
+        """Note what is to be done beside the loop; a test says when it is done."""
+        self.beside.append((work, future := asyncio.get_running_loop().create_future()))
+        return future
+
+    async def work_beside(self) -> None:
+        work, future = self.beside.pop(0)
+        future.set_result(work())
+        await asyncio.sleep(0)
 
     def _fail(self, error: UpstreamError) -> bytes:
         self.failures.append(error)

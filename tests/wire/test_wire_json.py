@@ -1,7 +1,6 @@
 """JSON is taken apart at one level and every value keeps its own bytes; what cannot be read is refused."""
 
 import json as standard
-from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -9,7 +8,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from proxy.wire import json
-from proxy.wire.json import MAX_DEPTH, Disguise, Malformed, too_deep
+from proxy.wire.json import Disguise, Malformed
+from proxy.wire.large_json import MAX_DEPTH, too_deep
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -139,14 +139,6 @@ BESIDE = st.text(alphabet=r'[]{}"\, a', max_size=6)
 def test_too_deep_is_what_a_recursive_reading_says(levels: list[tuple[str, str]]):
     body = nested(levels)
     assert too_deep(body.encode()) is (depth(standard.loads(body)) > MAX_DEPTH)
-
-
-@given(st.lists(st.tuples(st.sampled_from("[{"), BESIDE), min_size=MAX_DEPTH - 4, max_size=MAX_DEPTH + 4))
-def test_what_is_found_outside_of_strings_does_not_depend_on_how_many_there_are(levels: list[tuple[str, str]]):
-    body = nested(levels).encode()
-    with mock.patch.object(json, "MAX_STRINGS", 0):
-        among_many = json._steps(body)
-    assert json._steps(body) == among_many
 
 
 @given(JSON)

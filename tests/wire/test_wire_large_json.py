@@ -46,7 +46,7 @@ def test_each_window_is_a_text_of_its_own_and_together_they_say_the_same(text: b
 @given(texts)
 def test_the_size_of_a_text_is_that_of_the_text_decoded_in_one_go(text: bytes):
     with small:
-        counted = large_json.text_size(b'"%b"' % text)
+        counted = json.text_size(b'"%b"' % text)
     assert counted == len(str(json.decode(b'"%b"' % text)).encode())
 
 
@@ -69,7 +69,7 @@ def test_no_step_of_the_check_handles_more_than_a_window():
         seen.append(len(window))
         return True
 
-    with mock.patch.object(json, "is_utf8", is_utf8):
+    with mock.patch.object(large_json, "is_utf8", is_utf8):
         check_body(body)
     assert sum(seen) == len(body)
     assert max(seen) <= WINDOW

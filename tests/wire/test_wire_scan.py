@@ -156,7 +156,7 @@ def test_a_piece_that_is_one_clean_event_is_known_without_the_reader(piece: byte
 
 
 def test_an_event_that_is_too_large_is_left_to_the_reader(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scan, "MAX_EVENT", len(lines(PLAIN)) - 1)
+    monkeypatch.setattr(scan, "LARGE", len(lines(PLAIN)) - 1)
     assert clean_event(lines(PLAIN)) is None
 
 
