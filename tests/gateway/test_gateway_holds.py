@@ -162,6 +162,7 @@ def test_many_streams_at_once_use_no_more_than_the_budget_and_a_step_each(holdin
         for thread in threads:
             thread.join(0.002)
     spent = key.settled().spent_nusd
+    assert eventually(lambda: len(holding.lines_of(key)) == streams)
     lines = holding.lines_of(key)
     assert [line["ending"] for line in lines] == ["cut"] * streams
     said = sum(part.count(WORD.encode()) for part in got)
