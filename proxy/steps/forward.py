@@ -6,6 +6,7 @@ the client without passing here.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol
 
@@ -330,6 +331,10 @@ async def drain(
     except (UpstreamError, TimeoutError) as error:
         error.__traceback__ = None  # as in `forward`
         exchange.abort()
+        if isinstance(exchange, Pump) and exchange.busy:
+            exchange.leave()
+            with suppress(UpstreamError):
+                await exchange.done  # what it reads now is billed, and not known before it is read
     finally:
         upstream.drains -= 1
         forwarder.open.pop(exchange, None)

@@ -35,8 +35,9 @@ class Beside:
             for action in later:
                 self.after(action)
 
+        future = self._start(work)
         self._later = []
-        self._start(work).add_done_callback(done)
+        future.add_done_callback(done)
 
     def after(self, action: Callable[[], None]) -> None:
         """Do something now, or as soon as no work is under way."""

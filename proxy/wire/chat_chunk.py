@@ -68,11 +68,14 @@ def is_bare(choice: RawObject) -> bool:
     return not any(says(value) for name, value in fields.items() if name != "role")
 
 
-def said_bytes(fields: RawObject) -> int:
-    """Count what a large chunk says without decoding any of it in one go; raises `Malformed`."""
+def deltas_in(fields: RawObject) -> list[tuple[int, RawObject, int]]:
+    """Return the deltas of a large chunk, each with its choice and the bytes that it says; none is decoded in one go.
+    Raises `Malformed`.
+    """
     listed = fields.get("choices")
-    deltas = [] if listed is None or json.is_null(listed) else [one.get("delta") for one in json.split_list(listed)]
-    return sum(message_bytes(json.split_object(delta)) for delta in deltas if delta is not None and says(delta))
+    choices = [] if listed is None or json.is_null(listed) else json.split_list(listed)
+    saying = [(index_of(one), json.split_object(one["delta"])) for one in choices if says(one.get("delta"))]
+    return [(index, delta, message_bytes(delta)) for index, delta in saying]
 
 
 def index_of(choice: RawObject) -> int:

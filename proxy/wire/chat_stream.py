@@ -15,7 +15,7 @@ from proxy.errors import Fault
 from proxy.usage import Usage, UsageSource, billed
 from proxy.wire import json
 from proxy.wire.chat_answer import ChatAnswer, created, finish_reason, read_answer, take_usage, valid_id
-from proxy.wire.chat_chunk import as_it_came, choices_of_answer, chunk_head, event_of, is_bare, said_bytes, split_chunk
+from proxy.wire.chat_chunk import as_it_came, choices_of_answer, chunk_head, deltas_in, event_of, is_bare, split_chunk
 from proxy.wire.chat_frames import Frames
 from proxy.wire.chat_handing import Handing
 from proxy.wire.chat_rewrite import Choice, ChunkWriter
@@ -260,7 +260,8 @@ class ChatStream:
         try:
             fields, disguise = split_chunk(data)
             if large:  # only now is it known that it may be read
-                self._output.known += said_bytes(fields)
+                for index, delta, size in deltas_in(fields):
+                    self._output.know(index, delta, size)
             found = error_in_chunk(fields) if event.clean or not event.named_error else read_error(data)
             if found is not None:
                 self.error = UpstreamError(found)

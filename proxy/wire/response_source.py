@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from proxy.wire import json
 from proxy.wire.json import Disguise, Malformed, RawObject
+from proxy.wire.large_json import LARGE
 from proxy.wire.text_event import INSIDE
 
 _NOTHING: Final = Raw(b"null")
@@ -41,6 +42,12 @@ class Said(Struct, frozen=True):
     logprobs: list[Raw]
     """Of the text's tokens."""
     finish: str | None
+
+    @property
+    def size(self) -> int:
+        """Tell how many bytes its texts have."""
+        told = [len(text) for _, text in self.reasoning] + [len(call.arguments) for call in self.calls]
+        return len(self.text) + len(self.refusal) + sum(told)
 
 
 class _Function(Struct):
@@ -228,6 +235,9 @@ def _log_probabilities(raw: Raw) -> list[Raw]:
 def _inside(text: Raw) -> bytes:
     if text is _NOTHING:
         return b""
+    if len(text) > LARGE:
+        inside = memoryview(text)
+        return bytes(inside[1:-1]) if inside[0] == _QUOTE else b""
     data = bytes(text)
     return data[1:-1] if data.startswith(b'"') else b""
 

@@ -19,8 +19,10 @@ from proxy.wire.response_object import ResponseShape
 from proxy.wire.response_source import TextChunk, said_in_chunk
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
-MAX_KEPT: Final = 16 * 1024 * 1024
-"""How much a response may hold: its texts are kept to be said again, whole, at its end."""
+MAX_KEPT: Final = 4 * 1024 * 1024
+"""How much a response may hold: its texts are kept to be said again, whole, four times at its end, and until that has
+gone out it takes ten times their size.
+"""
 _MUCH: Final = 1024 * 1024
 _DATA: Final = len(b"data: ")
 _DONE: Final = DONE.rstrip()
@@ -132,6 +134,8 @@ class ResponseStream:
                 out += [self._events.end(self.usage()[0]), DONE]
             elif event:
                 out.append(self._read(event))
+                if self._too_large is not None:
+                    return b"".join(out)  # type: ignore[unreachable] # `_read` sets it
         if self._events.size > MAX_KEPT and not self._chat.ended:
             self._too_large = bad_answer("it is too large")
         return b"".join(out)
@@ -145,6 +149,10 @@ class ResponseStream:
         if choices and self._choice is None:
             self._choice = choices[0].choice
         ours = [said for said in choices if said.choice == self._choice]
-        if len(ours) == len(choices) == 1 and len(event) <= LARGE:
+        if len(event) > LARGE:
+            if self._events.size + sum(said.size for said in ours) > MAX_KEPT:
+                self._too_large = bad_answer("it is too large")
+                return b""
+        elif len(ours) == len(choices) == 1:
             self._form = TextChunk.like(event, ours[0]) or self._form
         return b"".join(self._events.say(said) for said in ours)

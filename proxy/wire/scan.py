@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from proxy.wire import json
-from proxy.wire.chat_text import text_in, text_of_details
+from proxy.wire.chat_text import decode_text, says, text_in, text_of_details
 from proxy.wire.json import Malformed
 from proxy.wire.large_json import LARGE
 from proxy.wire.sse import Event
@@ -201,6 +201,16 @@ class OutputCounter:
         self._kept_size += len(text)
         if self._kept_size > FOLD_AT:
             self._fold()
+
+    def know(self, choice: int, delta: json.RawObject, size: int) -> None:
+        """Take what one choice says in an event that has been taken apart, and how many bytes that are."""
+        self._fold()
+        self.known += size
+        if says(delta.get("tool_calls")):
+            self._called.add(choice)
+        content = delta.get("content")
+        if self.looks_out and content is not None:
+            self._look(choice, decode_text(content))
 
     def look_no_more(self) -> None:
         """Forget the tag: it has its place in this stream."""

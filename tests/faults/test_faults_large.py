@@ -13,6 +13,8 @@ from provider_scripts import finish, role
 from raw_client import Answer
 from scripted_provider import DONE
 
+from proxy.wire.response_stream import MAX_KEPT
+
 MOST_TIMES = 10
 BODY, ANSWER = 20 * 2**20, 16 * 2**20
 GOOD = b'{"id":"c1","object":"chat.completion","created":1,"model":"same","choices":[{"index":0,"message":%b}]}'
@@ -23,6 +25,7 @@ WORST_BODIES = (
     "messages", "parts with a text", "tool calls", "depth again and again", "blanks",
 )  # fmt: skip
 WORST_RESPONSES = ("input", "items", "lone surrogates")
+RESPONSE = b'{"model":"same","input":"Hi.","stream":true}'
 Make = Callable[[int], bytes]
 
 
@@ -96,6 +99,16 @@ def test_no_event_of_a_stream_takes_many_times_its_size_of_a_worker(faulty: Faul
     grown, answer = growth(faulty, lambda: faulty.ask(stream=True))
     assert answer.status in {200, 502}
     assert grown <= MOST_TIMES * len(event)
+
+
+@pytest.mark.parametrize("name", ["text", "text of escapes", "reasoning", "text of lone surrogates"])
+def test_no_event_takes_many_times_the_largest_ones_size_where_a_response_says_it_again(faulty: Faulty, name: str):
+    for size in (ANSWER, MAX_KEPT):
+        event = EVENT_BOMBS[name](size)
+        on(faulty, "main", sending(chunked(role(), event, finish(), DONE)))
+        grown, answer = growth(faulty, lambda: posted(faulty, "/v1/responses", RESPONSE))
+        assert answer.status in {200, 502}
+        assert grown <= MOST_TIMES * ANSWER
 
 
 def test_an_answer_beyond_what_is_taken_whole_is_refused(faulty: Faulty):

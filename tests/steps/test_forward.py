@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -22,6 +24,7 @@ from proxy.steps.forward import MAX_ATTEMPTS, Exchange, Forwarder, drain, forwar
 from proxy.translation import Surroundings
 from proxy.upstream.providers import Upstream, open_upstreams
 from proxy.usage import UsageSource
+from proxy.wire.large_json import LARGE
 from proxy.wire.upstream_error import UpstreamError
 from raw_upstream import RawUpstream, Script, answering, chunk, closing, http, raw_upstream, read_request, silent
 from specimens import DONE, FINISH, KEY, NOW, ROLE, USAGE, Clock, answer, call, event, provider, target, text
@@ -623,6 +626,26 @@ class TestClientsThatLeave:
             outcome = await drain(unread, one.call, outcome, one.upstreams, one.forwarder)
             await asyncio.wait_for(one.servers["one"].left.wait(), WAIT)
             assert (outcome.ending, outcome.usage.completion) == (Ending.CLIENT_GONE, 2)
+
+    async def test_what_is_read_beside_the_loop_is_billed_however_long_that_takes(self, monkeypatch):
+        monkeypatch.setattr(step, "FINISHED_SECONDS", 0)
+        go, may_read = asyncio.Event(), threading.Event()
+        said = text("word " * LARGE)
+        async with bench(halting(ROLE, text("Hello"), said[:-9], then=(said[-9:],), go=go)) as one:
+            task = one.begin(stream=True)
+            await until(lambda: one.client.data)
+            [pump] = one.open
+            await until(lambda: pump.stream._reader.waits == len(said) - 9 and not pump.busy)
+            one.forwarder.aside.start(partial(may_read.wait, WAIT))
+            go.set()
+            await until(lambda: pump.busy)
+            outcome, unread = await one.leave(task)
+            draining = one.loop.create_task(drain(unread, one.call, outcome, one.upstreams, one.forwarder))
+            await until(unread.done.cancelled)
+            may_read.set()
+            outcome = await asyncio.wait_for(draining, WAIT)
+            assert outcome.ending is Ending.CLIENT_GONE
+            assert outcome.usage.completion > LARGE
 
     async def test_a_provider_that_fails_while_it_is_drained_changes_nothing_for_the_worse(self):
         go = asyncio.Event()

@@ -33,6 +33,7 @@ from streams import RECORDED
 from proxy.errors import ErrorType, Fault
 from proxy.usage import Usage, UsageSource
 from proxy.wire import response_stream
+from proxy.wire.large_json import LARGE
 from proxy.wire.response_echo import ResponseEcho
 from proxy.wire.response_stream import ResponseStream
 from proxy.wire.upstream_error import stream_fault
@@ -517,6 +518,19 @@ def test_a_response_that_grows_beyond_all_bounds_is_given_up(said: list[str], mo
     assert not stream.ended
     assert stream.feed(lines(vllm('{"content":"a"}'))) == b""
     assert len(out) < 200_000
+    Grammar().take_all(parse(out + stream.fail(stream_fault(stream.error), REQUEST)))
+
+
+@pytest.mark.parametrize("delta", ['{"content":"%s"}', '{"reasoning":"%s"}', '{"refusal":"%s"}'])
+def test_a_large_event_beyond_these_bounds_is_billed_and_not_said(delta: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(response_stream, "MAX_KEPT", LARGE)
+    stream = ResponseStream(stream_plan(), shape())
+    out = stream.feed(chunks('{"content":"a"}', delta % ("b" * LARGE), '{"content":"c"}'))
+    assert stream.error is not None
+    assert not stream.ended
+    assert b"b" * 1_000 not in out
+    assert b"response.completed" not in out
+    assert stream.progress()[1] > LARGE
     Grammar().take_all(parse(out + stream.fail(stream_fault(stream.error), REQUEST)))
 
 

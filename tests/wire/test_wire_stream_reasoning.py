@@ -49,6 +49,7 @@ from proxy.providers import ReasoningStyle
 from proxy.wire.chat_answer import read_answer
 from proxy.wire.chat_frames import Frames
 from proxy.wire.chat_stream import ChatStream
+from proxy.wire.large_json import LARGE
 from proxy.wire.reasoning import ReasoningMode, ReasoningPlan
 
 PLANS = [split(style, mode) for mode in ("split", "inline") for style in ReasoningStyle]
@@ -490,6 +491,20 @@ def test_d4_10_a_closing_tag_without_a_block_is_counted_however_it_came():
         assert play(pieces, plan(reasoning=split())).stray == 1
     assert play([sent], plan()).stray == 0
     assert play([sent], plan(reasoning=split("prefilled"))).stray == 0
+
+
+@pytest.mark.parametrize("texts", [("I rea", "son</th", "ink>" + "c" * LARGE), ("c" * LARGE + "</th", "ink>")])
+def test_d4_10_a_closing_tag_in_a_large_event_is_counted_too(texts: tuple[str, ...]):
+    sent = lines(vllm(ROLE), *(vllm(f'{{"content":"{text}"}}') for text in texts), DONE)
+    assert play([sent], plan(reasoning=split())).stray == 1
+
+
+def test_a_call_in_a_large_event_is_the_finish_reason_that_is_missing():
+    call = '{"tool_calls":[{"index":0,"id":"a","type":"function","function":{"name":"f","arguments":"%s"}}]}'
+    for size in (1, LARGE):
+        sent = lines(openai(ROLE), openai(call % (" " * size)), DONE)
+        finish = [choice["finish_reason"] for choice in choices_in(chunks_in(play([sent], plan()).out))][-1]
+        assert finish == "tool_calls"
 
 
 @pytest.mark.parametrize("first", ['{"reasoning":"a"}', '{"content":"<think>a</think>b"}', '{"reasoning_content":"a"}'])
