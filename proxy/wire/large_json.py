@@ -36,7 +36,6 @@ _QUOTE: Final = ord('"')
 _BACKSLASH: Final = ord("\\")
 """As numbers, which are found in bytes faster than bytes are."""
 _OPENING: Final = b"[{"
-_CLOSING: Final = b"]}"
 _COMMA: Final = ord(",")
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b"[]{},")
 _NOT_BRACKETS: Final = _NOT_STRUCTURE + b","
