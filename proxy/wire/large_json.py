@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec import Raw, Struct
 
-from proxy.wire.json_windows import is_even, windows
+from proxy.wire.json_windows import windows
 
 LARGE: Final = 64 * 1024
 """Up to this size a body is read in one go; a larger one beside the loop."""
@@ -32,9 +32,8 @@ r"""Of the escapes, those of the form `\u0000`: the decoder takes ten times as l
 MAX_AROUND: Final = 4 * 2**20
 """Bytes outside of strings: numbers, blanks, brackets."""
 _PAIR: Final = b"\\\\"
-_QUOTE: Final = ord('"')
-_BACKSLASH: Final = ord("\\")
-"""As numbers, which are found in bytes faster than bytes are."""
+_ESCAPED_QUOTE: Final = b'\\"'
+"""To be taken out behind the pairs: what is left of it then is one."""
 _OPENING: Final = b"[{"
 _COMMA: Final = ord(",")
 _NOT_STRUCTURE: Final = bytes(byte for byte in range(256) if byte not in b"[]{},")
@@ -46,10 +45,6 @@ _STAY: Final = b"\x00"
 _AS_STEPS: Final = bytes.maketrans(b"[{]},", _UP + _UP + _DOWN + _DOWN + _STAY)
 _PEELED: Final = 4
 """Levels of nesting that are taken off with a quick search before the rest is counted bracket by bracket."""
-_SMALL: Final = 16 * 1024
-"""Up to this size counting a character that is frequent is cheaper than looking for one after the other."""
-_LOOKED_FOR: Final = 4
-"""A character that occurs more often counts as frequent."""
 
 
 class Malformed(ValueError):  # noqa: N818 - what the bytes are
@@ -122,36 +117,15 @@ def _steps(body: bytes) -> bytes:
     """
     if _few(body, b"[", MAX_DEPTH // 2) and _few(body, b"{", MAX_DEPTH // 2):
         return b""
-    return b"".join(_outside_strings(body)).translate(_AS_STEPS, _NOT_BRACKETS)
-
-
-def _outside_strings(body: bytes) -> Iterator[bytes]:
-    """Yield what stands between the strings; quicker for long texts than looking at each byte."""
-    begin, within = 0, False
-    end = body.find(_QUOTE)
-    while end >= 0:
-        if not within:
-            yield body[begin:end]
-            within = True
-        elif body[end - 1] != _BACKSLASH or is_even(body[begin:end]):
-            within = False
-        begin = end + 1
-        end = body.find(_QUOTE, begin)
-    if not within:
-        yield body[begin:]
+    outside = body.replace(_PAIR, b"").replace(_ESCAPED_QUOTE, b"").split(b'"')[::2]
+    return b"".join(outside).translate(_AS_STEPS, _NOT_BRACKETS)
 
 
 def _few(body: bytes, character: bytes, most: int) -> bool:
-    """Tell whether a character occurs at most so often: for bodies that are nearly all text, many times faster than
-    counting.
+    """Tell whether a character occurs at most so often. Where it is rare, as in text, replacing finds it many times
+    faster than `count` does.
     """
-    at, found = body.find(character), 0
-    while at >= 0 and found < most:
-        if found == _LOOKED_FOR and len(body) - at <= _SMALL:
-            return body.count(character, at) <= most - found
-        at = body.find(character, at + 1)
-        found += 1
-    return at < 0
+    return len(body) - len(body.replace(character, b"", most + 1)) <= most
 
 
 def _check_depth(steps: bytes) -> None:
@@ -161,6 +135,8 @@ def _check_depth(steps: bytes) -> None:
 
 def _too_deep(steps: bytes) -> bool:
     """Tell it of brackets alone, as steps up and down."""
+    if len(steps) <= MAX_DEPTH:
+        return False
     for _ in range(_PEELED):
         steps = steps.replace(_UP + _DOWN, b"")  # one level less, everywhere
     left = MAX_DEPTH - _PEELED
@@ -217,7 +193,7 @@ class _Count:
         bare = window.replace(_PAIR, b"")
         self._escapes += (len(window) - len(bare)) // 2 + bare.count(b"\\")
         self._codes += bare.count(b"\\u")
-        pieces = bare.replace(b'\\"', b"").split(b'"')
+        pieces = bare.replace(_ESCAPED_QUOTE, b"").split(b'"')
         around = b"".join(pieces[self._inside :: 2])
         self._quotes += len(pieces) - 1
         self._inside = bool(self._quotes % 2)
