@@ -5,6 +5,7 @@ lost with its process becomes a row all the same, billed by the last that is kno
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -102,7 +103,7 @@ def decode(payload: bytes) -> Record | None:
     try:
         record: Record = _DECODER.decode(payload)
         if isinstance(record, Started | Carried):
-            _prices(record if isinstance(record, Started) else record.started)
+            _prices_of(record if isinstance(record, Started) else record.started)
     except (msgspec.MsgspecError, ValueError):
         return _ended_with_names(payload)
     return record
@@ -165,7 +166,7 @@ def crashed(known: Carried) -> UsageRecord:
             first_byte_at=None,
             marked_at=started.started_at,
         )
-    prices = _prices(started)
+    prices = _prices_of(started)
     return UsageRecord(
         request_id=started.request_id,
         upstream_id=marked.upstream_id,
@@ -203,5 +204,11 @@ def _ended_with_names(payload: bytes) -> Ended | None:
         return None
 
 
-def _prices(started: Started) -> Prices:
-    return Prices.parse(started.price_prompt, started.price_completion, started.price_input_cache_read)
+def _prices_of(started: Started) -> Prices:
+    return _prices(started.price_prompt, started.price_completion, started.price_input_cache_read)
+
+
+@lru_cache(maxsize=1_024)
+def _prices(prompt: str, completion: str, input_cache_read: str | None) -> Prices:
+    """Read prices, each once: a journal says those of a model again with every request."""
+    return Prices.parse(prompt, completion, input_cache_read)

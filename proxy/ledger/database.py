@@ -138,7 +138,7 @@ class Ledger:
                     by_hour = _by_hour(inserted)
                     connection.execute(self._add_hourly, _lines("hour", by_hour))
                     connection.execute(self._add_daily, _lines("day", _by_day(by_hour)))
-                    connection.execute(self._add_account, list(_by_account(inserted)))
+                    connection.execute(self._add_account, list(_by_account(by_hour)))
         except (DataError, IntegrityError, OverflowError, TypeError, ValueError) as error:
             raise RowsRefused(describe(error)) from None
         except DBAPIError as error:
@@ -183,38 +183,48 @@ def _adding(table: Table, engine: Engine) -> Any:  # noqa: ANN401 - the two dial
     return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=summed)
 
 
-def _by_account(records: Sequence[UsageRecord]) -> Iterator[Mapping[str, object]]:
-    added: dict[str, list[tuple[int, ...]]] = defaultdict(list)
-    for record in records:
-        tokens, cost = record.prompt_tokens + record.completion_tokens, record.cost_pusd
-        added[record.account].append((1, tokens, *split_cost(cost), nano_usd_ceil(cost)))
-    for account, amounts in sorted(added.items()):
-        sums = map(sum, zip(*amounts, strict=True))
-        yield dict(zip((column.name for column in usage_account.c), (account, *sums), strict=True))
-
-
 def _by_hour(records: Sequence[UsageRecord]) -> Mapping[_Cell, tuple[int, ...]]:
-    estimated = UsageSource.ESTIMATED
-    added: dict[_Cell, list[tuple[int, ...]]] = defaultdict(list)
+    cells: dict[_Cell, list[UsageRecord]] = defaultdict(list)
     for record in records:
-        amounts = (
-            *(1, record.usage_source == estimated, record.prompt_tokens, record.cached_tokens),
-            *(record.completion_tokens, record.reasoning_tokens, *split_cost(record.cost_pusd)),
-            nano_usd_ceil(record.cost_pusd),
-        )
-        added[record.account, beginning(record.started_at, HOUR_MS), record.key_id, record.model].append(amounts)
-    return _added_up(added)
+        cells[record.account, beginning(record.started_at, HOUR_MS), record.key_id, record.model].append(record)
+    return {cell: _sums(of_cell) for cell, of_cell in cells.items()}
+
+
+def _sums(records: Sequence[UsageRecord]) -> tuple[int, ...]:
+    """Add rows up, in the order of `SUMMED`; each column by itself, which is quicker than row by row."""
+    estimated = UsageSource.ESTIMATED
+    costs = [record.cost_pusd for record in records]
+    return (
+        len(records),
+        sum([record.usage_source == estimated for record in records]),
+        sum([record.prompt_tokens for record in records]),
+        sum([record.cached_tokens for record in records]),
+        sum([record.completion_tokens for record in records]),
+        sum([record.reasoning_tokens for record in records]),
+        *split_cost(sum(costs)),
+        sum(map(nano_usd_ceil, costs)),
+    )
 
 
 def _by_day(by_hour: Mapping[_Cell, tuple[int, ...]]) -> Mapping[_Cell, tuple[int, ...]]:
     added: dict[_Cell, list[tuple[int, ...]]] = defaultdict(list)
     for (account, hour, key_id, model), amounts in by_hour.items():
         added[account, beginning(hour, DAY_MS), key_id, model].append(amounts)
-    return _added_up(added)
+    return {cell: _added_up(amounts) for cell, amounts in added.items()}
 
 
-def _added_up(added: Mapping[_Cell, list[tuple[int, ...]]]) -> Mapping[_Cell, tuple[int, ...]]:
-    return {cell: tuple(map(sum, zip(*amounts, strict=True))) for cell, amounts in added.items()}
+def _by_account(by_hour: Mapping[_Cell, tuple[int, ...]]) -> Iterator[Mapping[str, object]]:
+    added: dict[str, list[tuple[int, ...]]] = defaultdict(list)
+    for (account, *_), amounts in by_hour.items():
+        added[account].append(amounts)
+    for account, of_account in sorted(added.items()):
+        sums = dict(zip(SUMMED, _added_up(of_account), strict=True))
+        sums["tokens"] = sums["prompt_tokens"] + sums["completion_tokens"]
+        yield {"account": account, **{column.name: sums[column.name] for column in list(usage_account.c)[1:]}}
+
+
+def _added_up(amounts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*amounts, strict=True)))
 
 
 def _lines(period: str, sums: Mapping[_Cell, tuple[int, ...]]) -> list[Mapping[str, object]]:

@@ -56,6 +56,11 @@ def row(number: int) -> UsageRecord:
     )
 
 
+def _as_written(of: UsageRecord) -> bytes:
+    """What a request leaves in a journal."""
+    return frame(encode(_started(of))) + frame(encode(Ended(of)))
+
+
 def _started(of: UsageRecord) -> Started:
     return Started(**{name: getattr(of, name) for name in Started.__struct_fields__})
 
@@ -83,7 +88,7 @@ def carried(folder: Path, rounds: int) -> dict[str, list[float]]:
     for turn in range(rounds):
         data_dir = folder / f"carried-{turn}"
         dead, lock = Folder.create(data_dir / ROOT, "bench")
-        dead.segment(1).write_bytes(b"".join(frame(encode(Ended(row(number)))) for number in range(ROWS)))
+        dead.segment(1).write_bytes(b"".join(_as_written(row(number)) for number in range(ROWS)))
         os.close(lock)
         ledger = Ledger.open("embedded", data_dir)
         sink = Sink(data_dir / ROOT, lambda: ledger, LedgerMetrics(CollectorRegistry()), get_logger(), time.time)  # noqa: B023 - called in this round only
