@@ -295,7 +295,7 @@ class _Attempt(Struct, frozen=True):
 
     def _client_gone(self, exchange: Exchange, outcome: Outcome) -> tuple[Outcome, Exchange | None]:
         gone = replace(outcome, ending=Ending.CLIENT_GONE, reached=True)
-        busy = isinstance(exchange, Pump) and exchange.busy
+        busy = exchange.busy
         if isinstance(exchange, Pump) and not busy:
             gone = stream_outcome(gone, Ending.CLIENT_GONE, exchange)
         finished = isinstance(exchange, Pump) and exchange.stream.all_finished and not exchange.stream.ended
@@ -331,7 +331,7 @@ async def drain(
     except (UpstreamError, TimeoutError) as error:
         error.__traceback__ = None  # as in `forward`
         exchange.abort()
-        if isinstance(exchange, Pump) and exchange.busy:
+        if exchange.busy:
             exchange.leave()
             with suppress(UpstreamError):
                 await exchange.done  # what it reads now is billed, and not known before it is read

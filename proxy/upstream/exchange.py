@@ -55,6 +55,11 @@ class Exchange(Generic[_T]):
         """Tell whether it has ended; its connection may serve another exchange by now."""
         return self._result is not None
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether what came is being read beside the loop, so that nothing can be asked of it."""
+        return False
+
     def leave(self) -> None:
         """The client has gone: read on without it (to know the usage) until `done`, or until `abort`."""
         if self.done.cancelled():  # by the handler that waited for it

@@ -135,7 +135,7 @@ class Pump(Exchange[Ending]):
 
     @property
     def busy(self) -> bool:
-        """Tell whether the stream is being read beside the loop, and cannot be asked anything."""
+        """Tell whether the stream is being read beside the loop, so that nothing can be asked of it."""
         return self._beside.busy
 
     def watch(self, gauge: Gauge) -> None:
