@@ -1,7 +1,7 @@
 """One request of one client, and the way back to it: what the story of a request may ask of HTTP.
 
-Answers are written here, straight to the transport, so that a stream costs no task switch and no copy per piece. How
-requests are found in the bytes of a connection is the business of `http_server.py`.
+Answers are written here and go out at the end of the loop's turn: a stream costs no task switch and no copy per piece.
+How requests are found in the bytes of a connection is the business of `http_server.py`.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError
 
 from proxy.errors import ErrorType, Fault, Refusal, invalid_request
+from proxy.outbox import Outbox
 from proxy.wire.headers import answer_head, stream_head
 from proxy.wire.request_head import Head
 
@@ -34,6 +35,7 @@ class Line(Protocol):
     """The connection that a request came on."""
 
     flow: Flow | None
+    outbox: Outbox
 
     @property
     def writing_paused(self) -> bool:
@@ -191,9 +193,9 @@ class ClientRequest:
         if transport.is_closing():
             return
         if self._chunks:
-            transport.writelines((b"%x\r\n" % len(piece), piece, b"\r\n"))
+            self._line.outbox.send(transport, b"%x\r\n" % len(piece), piece, b"\r\n")
         else:
-            transport.write(piece)
+            self._line.outbox.send(transport, piece)
 
     def finish(self, last: bytes) -> None:
         """Send the last events and the end of the body."""
@@ -230,8 +232,7 @@ class ClientRequest:
         return self._common + lines if self.keep_alive else self._common + lines + b"Connection: close\r\n"
 
     def _write(self, data: bytes) -> None:
-        if not self._transport.is_closing():
-            self._transport.write(data)
+        self._line.outbox.send(self._transport, data)
 
 
 def _too_large(limit: int) -> Refusal:

@@ -19,9 +19,9 @@ from aiohttp.tcp_helpers import tcp_keepalive
 from aiohttp.web import RequestPayloadError
 
 from proxy.client_request import ClientRequest, Flow
-from proxy.errors import ErrorType, Fault, Refusal
+from proxy.outbox import Outbox
 from proxy.settings import Server
-from proxy.wire.head_rules import MAX_FIELDS, MAX_HEAD, refusal
+from proxy.wire.head_rules import MAX_FIELDS, MAX_HEAD, late_head, too_many_connections
 from proxy.wire.request_gate import RequestGate
 from proxy.wire.request_head import Head, HeadForm, form_of, read_head
 
@@ -70,6 +70,7 @@ class Connection(BaseProtocol):
         "_unsent_since",
         "_waiting",
         "flow",
+        "outbox",
         "served",
         "task",
     )
@@ -95,6 +96,7 @@ class Connection(BaseProtocol):
         self.task: asyncio.Task[None] | None = None
         """The request that is being served."""
         self.flow: Flow | None = None
+        self.outbox = server.outbox
 
     # asyncio.Protocol
 
@@ -107,7 +109,7 @@ class Connection(BaseProtocol):
         if excess > MOST_REFUSED:
             cast("asyncio.Transport", transport).abort()
         elif excess > 0:
-            self._broken(_too_many())
+            self._broken(too_many_connections())
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """End the handler of a client that has gone, and let go of all that leads back here: no collector needs to."""
@@ -141,6 +143,7 @@ class Connection(BaseProtocol):
 
     def eof_received(self) -> bool:
         """Serve a client that sends no more if what it sent is whole; close if it asks for nothing."""
+        self.outbox.flush()
         client = self._client
         if self._over or client is None or not (self._gate.between and client.probe()):
             return False
@@ -180,22 +183,28 @@ class Connection(BaseProtocol):
             self._phase, self._since = phase, now
         elif phase is not None and not self._over:
             if phase[1] and now - self._since >= settings.header_timeout:
-                self._broken(_late_head())
+                self._broken(late_head())
             elif now - self._since >= settings.idle_timeout:
                 self.close()
 
     def close(self) -> None:
         """Read nothing more, and end the connection when what was written has gone out."""
-        self._over = True
+        self._stop()
         if self.transport is not None:
             self.transport.close()
 
     def _part(self) -> None:
         """End the connection of a client that may be sending: it has a moment to read the answer."""
-        self._over = True
+        self._stop()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write_eof()
             self._loop.call_later(LINGER_SECONDS, self.close)
+
+    def _stop(self) -> None:
+        """Read and serve nothing more; what was answered goes out."""
+        self._over = True
+        self._waiting.clear()
+        self.outbox.flush()
 
     def _look_for_client(self, waited: float, since: float) -> None:
         """Give up a client whose system said that nobody is there any more, as it does to whatever is written to it: a
@@ -326,7 +335,7 @@ class Connection(BaseProtocol):
     def _answer_malformed(self, error: BaseException | None) -> None:
         answer = self._server.on_malformed(error)
         if self.transport is not None:
-            self.transport.write(answer)
+            self.outbox.send(self.transport, answer)
         self._part()
 
 
@@ -342,6 +351,7 @@ class GatewayServer:
         self.on_malformed = on_malformed
         self.requests_count = 0
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox(self._loop)
         self._connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -388,12 +398,3 @@ class GatewayServer:
         for connection in list(self._connections):
             connection.sweep(now)
         self._timer = self._loop.call_later(SWEEP_SECONDS, self._sweep) if self._connections else None
-
-
-def _late_head() -> Refusal:
-    return refusal(408, "request_timeout", "The request's head did not arrive in time; send it again.")
-
-
-def _too_many() -> Refusal:
-    message = "Too many connections are open here; try again shortly."
-    return Refusal(Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=1_000, reason="connections"))

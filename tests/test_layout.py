@@ -41,6 +41,7 @@ FLOORS = {
             "proxy.http_server",
             "proxy.client_request",
             "proxy.aside",
+            "proxy.outbox",
         ),
         *("proxy.configuration", "proxy.yaml_file", "proxy.memory", "proxy.tracing", "proxy.otlp"),
     ),

@@ -13,6 +13,7 @@ from typing import Final, Protocol, cast
 
 import httptools
 
+from proxy.outbox import Outbox
 from proxy.upstream.dialing import Dialer
 from proxy.wire.upstream_error import UpstreamError, bad_answer
 
@@ -52,19 +53,25 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer", "_clock", "_complete", "_head_bytes", "_head_done", "_head_told", "_headers",
-        "_informational", "_keeps_alive", "_messages", "_on_idle", "_parser", "_pieces", "_pieces_of_answer",
+        "_informational", "_keeps_alive", "_messages", "_on_idle", "_outbox", "_parser", "_pieces", "_pieces_of_answer",
         "_poisoned", "_receiver", "_status", "_transport", "_unread", "_unreadable", "_until_close",
         "idle_since", "on_body", "used",
     )  # fmt: skip
 
     def __init__(
-        self, buffer: memoryview, on_idle: Callable[["UpstreamConnection"], None], clock: Callable[[], float]
+        self,
+        buffer: memoryview,
+        outbox: Outbox,
+        on_idle: Callable[["UpstreamConnection"], None],
+        clock: Callable[[], float],
     ) -> None:
-        """Read into `buffer`, which it shares with others: what was read is taken out before anybody reads again.
+        """Read into `buffer`, which it shares with others: what was read is taken out before anybody reads again. Send
+        with `outbox`.
 
         Tell `on_idle` whenever the connection can serve another exchange.
         """
         self._buffer = buffer
+        self._outbox = outbox
         self._on_idle = on_idle
         self._clock = clock
         self._transport: asyncio.Transport | None = None
@@ -114,10 +121,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         return not self._unread.poll(0)
 
     def send(self, head: bytes, body: bytes, receiver: Receiver) -> None:
-        """Send one request; the answer goes to `receiver`."""
+        """Send one request at the end of the loop's turn; the answer goes to `receiver`."""
         assert self._transport is not None  # noqa: S101 - a closed connection is never handed out
         self._receiver = receiver
-        self._transport.writelines((head, body))
+        self._outbox.send(self._transport, head, body)
 
     def pause(self) -> None:
         """Read no more until `resume`: the client does not keep up."""
@@ -317,9 +324,10 @@ class _Leftover:
 class UpstreamPool:
     """The connections to one provider. They are never shared with another provider, whose credentials would differ."""
 
-    def __init__(self, dialer: Dialer) -> None:
+    def __init__(self, dialer: Dialer, outbox: Outbox) -> None:
         """Prepare the pool; nothing is opened before it is needed."""
         self._dialer = dialer
+        self._outbox = outbox
         self._buffer = memoryview(bytearray(READ_AT_ONCE))
         self._idle: list[UpstreamConnection] = []
         self._closed = False
@@ -339,7 +347,9 @@ class UpstreamPool:
 
     async def connect(self) -> UpstreamConnection:
         """Open a new connection. Raises `UpstreamError` (`upstream_timeout`, `upstream_unavailable`)."""
-        return await self._dialer.dial(lambda: UpstreamConnection(self._buffer, self._keep, time.monotonic))
+        return await self._dialer.dial(
+            lambda: UpstreamConnection(self._buffer, self._outbox, self._keep, time.monotonic)
+        )
 
     def sweep(self, now: float) -> None:
         """Close connections that have been idle for too long."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 
+from proxy.outbox import Outbox
 from proxy.providers import AuthHeader, Provider
 from proxy.upstream.connections import UpstreamPool
 from proxy.upstream.dialing import Dialer, Origin
@@ -22,7 +23,7 @@ class Upstream:
         self.base_url = base_url
         self.origin = Origin.of(base_url)
         dialer = Dialer(self.origin, timeout=provider.connect_timeout, loop=loop, allow_private=provider.allow_private)
-        self.pool = UpstreamPool(dialer)
+        self.pool = UpstreamPool(dialer, Outbox(loop))
         self.bounds = Bounds(
             first_byte=provider.first_byte_timeout,
             idle=provider.idle_timeout,

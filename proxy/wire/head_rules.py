@@ -143,6 +143,17 @@ def too_many_fields() -> Refusal:
     return refusal(431, "request_header_too_large", f"The request has more than {MAX_FIELDS} headers; send fewer.")
 
 
+def late_head() -> Refusal:
+    """Build the refusal of a head that is not whole when its time is over."""
+    return refusal(408, "request_timeout", "The request's head did not arrive in time; send it again.")
+
+
+def too_many_connections() -> Refusal:
+    """Build the refusal of whatever comes on a connection beyond the most that are served."""
+    message = "Too many connections are open here; try again shortly."
+    return Refusal(Fault(503, ErrorType.INTERNAL, "overloaded", message, retry_after_ms=1_000, reason="connections"))
+
+
 def _check_line(line: bytes) -> None:
     match = _LINE.fullmatch(line)
     if match is None:

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from leftovers import nothing_to_collect
+from proxy.outbox import Outbox
 from proxy.upstream.connections import IDLE_SECONDS, MAX_HEAD, MAX_INFORMATIONAL, UpstreamPool
 from proxy.upstream.dialing import Dialer, Origin
 from proxy.wire.upstream_error import UpstreamError
@@ -70,7 +71,9 @@ class Pools:
 
     def __call__(self, port: int, host: str = "127.0.0.1", *, timeout: float = WAIT, tls=None) -> UpstreamPool:
         loop = asyncio.get_running_loop()
-        pool = UpstreamPool(Dialer(Origin(tls is not None, host, port, "/v1"), timeout=timeout, loop=loop, tls=tls))
+        pool = UpstreamPool(
+            Dialer(Origin(tls is not None, host, port, "/v1"), timeout=timeout, loop=loop, tls=tls), Outbox(loop)
+        )
         self.stack.callback(pool.close)
         return pool
 
@@ -594,7 +597,8 @@ class TestTls:
         server, _ = certificate
         async with raw_upstream(answering(http(b"secret")), tls=server) as upstream:
             origin = Origin.of(f"https://localhost:{upstream.port}/v1")
-            pool = UpstreamPool(Dialer(origin, timeout=WAIT, loop=asyncio.get_running_loop()))
+            loop = asyncio.get_running_loop()
+            pool = UpstreamPool(Dialer(origin, timeout=WAIT, loop=loop), Outbox(loop))
             with pytest.raises(UpstreamError) as error:
                 await pool.connect()
             assert error.value.kind == "upstream_unavailable"
