@@ -5,11 +5,11 @@ What stands between them is known by request id, so the comparison is exact also
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What limits are charged: tokens of prompt and completion, and nano-dollars rounded up once per request."""
 
     tokens: int = 0
@@ -29,8 +29,7 @@ class Charge:
         return cls(sum(charge.tokens for charge in charges), sum(charge.nusd for charge in charges))
 
 
-@dataclass(frozen=True, slots=True)
-class OpenHold:
+class OpenHold(Struct, frozen=True):
     """A request that the store has let in and that is not settled: what it holds."""
 
     request_id: str
@@ -38,8 +37,7 @@ class OpenHold:
     nusd: int
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(Struct, frozen=True):
     """What the store says of one account, at one moment."""
 
     charged: Charge
@@ -61,8 +59,7 @@ class Counters:
     month_began_nusd: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(Struct, frozen=True):
     """The comparison of one account."""
 
     missing: Charge
@@ -85,6 +82,6 @@ def drift(ledger: Charge, rows: Mapping[str, Charge], counters: Counters) -> Dri
     """
     to_settle = tuple(hold for hold in counters.open if hold.request_id in rows)
     unsettled = Charge.sum([rows[hold.request_id] for hold in to_settle])
-    on_the_way = Charge.sum([charge for name, charge in counters.settled.items() if name not in rows])
+    on_the_way = Charge.sum([counters.settled[name] for name in counters.settled.keys() - rows.keys()])
     arrived = tuple(name for name in counters.settled if name in rows)
     return Drift((ledger - unsettled) - (counters.charged - on_the_way), to_settle, arrived, unsettled, on_the_way)

@@ -118,7 +118,7 @@ def charges_of(connection: Connection, request_ids: Sequence[str]) -> dict[str, 
     columns = (usage.c.request_id, usage.c.prompt_tokens + usage.c.completion_tokens, usage.c.cost_pusd)
     for start in range(0, len(request_ids), _IDS_AT_ONCE):
         some = request_ids[start : start + _IDS_AT_ONCE]
-        for request_id, tokens, cost in connection.execute(select(*columns).where(usage.c.request_id.in_(some))):
+        for request_id, tokens, cost in connection.execute(select(*columns).where(usage.c.request_id.in_(some))).all():
             found[request_id] = Charge(tokens, nano_usd_ceil(cost))
     return found
 

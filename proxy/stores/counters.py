@@ -4,7 +4,7 @@ Only packing and reading; what is to be corrected is decided in `proxy/reconcile
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from proxy.accounts import shard_of
@@ -14,7 +14,7 @@ from proxy.stores.limits import RedisLimits, shard_prefix
 from proxy.stores.scripts import load_script
 from proxy.stores.store import Store
 
-_AMOUNTS: Final = re.compile(r"(\S+) (\d+) (\d+)")
+_AMOUNTS: Final = re.compile(r"(?:\S++ \d++ \d++(?:\n|\Z))*")
 _AT_ONCE: Final = 100
 _PERIODS: Final = ("day", "day_tokens", "day_nusd", "month", "month_nusd")
 _LEDGERS: Final = f"{shard_prefix(0)}ledgers"
@@ -47,8 +47,8 @@ class RedisCounters:
         if not reply[1]:
             return None
         corrections, tokens, nusd, now_ms, forgotten = (int(value) for value in reply[2:7])
-        settled = {name: Charge(tokens, nusd) for name, tokens, nusd in map(_amounts, reply[8])}
-        holds = tuple(OpenHold(*_amounts(lease)) for lease in reply[7])
+        settled = {name: Charge(tokens, nusd) for name, tokens, nusd in _amounts(reply[8])}
+        holds = tuple(OpenHold(*lease) for lease in _amounts(reply[7]))
         words = await self._connection.call("HMGET", keys[0], *_PERIODS)
         day, day_tokens, day_nusd, month, month_nusd = (int(word or 0) for word in words)
         began = (day, Charge(day_tokens, day_nusd), month, month_nusd)
@@ -85,8 +85,10 @@ class RedisCounters:
         return bool(reply[1])
 
 
-def _amounts(member: bytes) -> tuple[str, int, int]:
-    match = _AMOUNTS.fullmatch(member.decode())
-    if match is None:
-        raise ValueError("the store holds a lease that this version cannot read")
-    return match[1], int(match[2]), int(match[3])
+def _amounts(members: Sequence[bytes]) -> Iterator[tuple[str, int, int]]:
+    """Read `name tokens nusd` of each, all at once: there are many after a busy quarter of a minute."""
+    text = b"\n".join(members).decode()
+    words = text.split()
+    if _AMOUNTS.fullmatch(text) is None or len(words) != 3 * len(members):
+        raise ValueError("the store holds a lease or a charge that this version cannot read")
+    return zip(words[::3], map(int, words[1::3]), map(int, words[2::3]), strict=True)

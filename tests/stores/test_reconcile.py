@@ -184,6 +184,13 @@ async def test_counters_are_not_lowered_after_settlements_were_forgotten(desk, l
     assert len(await reconcile(ledger, counters)) == 1
 
 
+@pytest.mark.parametrize("entry", ["", "x", "x 1", "x 1 -2", "x 1.5 2", "x 1 2 3", " 1 2", "x  1 2"], ids=repr)
+async def test_what_cannot_be_read_is_refused_and_nothing_is_guessed(desk, counters: RedisCounters, entry: str):
+    await desk.connection.call("RPUSH", desk.name("charged"), "a 1 2", entry, "b 3 4")
+    with pytest.raises(ValueError, match="a lease or a charge that this version cannot read"):
+        await counters.read("acme")
+
+
 async def test_of_two_that_correct_at_once_one_does(desk, ledger: Ledger, counters: RedisCounters):
     await served(desk, ledger, "a")
     await desk.put(total_nusd=0)
