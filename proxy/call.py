@@ -40,7 +40,7 @@ class Ending(StrEnum):
     """The gateway died before the end; only the ledger has such requests."""
 
 
-class Call(Struct, frozen=True):
+class Call(Struct, frozen=True, gc=False):
     """An accepted request: well-formed, for a model that exists and that its key may use. Not admitted yet."""
 
     request_id: str
@@ -70,14 +70,14 @@ class Call(Struct, frozen=True):
         return self.request.estimate_prompt(self.model.estimate_bytes_per_token)
 
 
-class Target(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
     """One place to send a call to: a route of its model, and what is known of the provider there."""
 
     route: Route
     provider: Provider
 
 
-class Underway(Struct, frozen=True):
+class Underway(Struct, frozen=True, gc=False):
     """A call that a target is being asked."""
 
     call: Call
@@ -86,7 +86,7 @@ class Underway(Struct, frozen=True):
     """This one included."""
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """What forwarding a call led to. `fault` is set if the client has been sent nothing yet."""
 
     ending: Ending
@@ -113,7 +113,7 @@ class Outcome(Struct, frozen=True):
     """Choices with a closing tag of reasoning and no block: the provider may leave out the opening one."""
 
 
-class Metered(Struct, frozen=True):
+class Metered(Struct, frozen=True, gc=False):
     """What a request used and costs, and how sure that is; the cost in pico-dollars."""
 
     usage: Usage
@@ -125,7 +125,7 @@ UNUSED: Final = Metered(Usage(), UsageSource.NONE, 0)
 """Of a request for which no provider did anything."""
 
 
-class RequestEnd(Struct, frozen=True, omit_defaults=True):
+class RequestEnd(Struct, frozen=True, gc=False, omit_defaults=True):
     """All that is known of a request when it is over; its fields are, under these names, the fields of its log line."""
 
     request_id: str

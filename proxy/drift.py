@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 
-class Charge(Struct, frozen=True):
+class Charge(Struct, frozen=True, gc=False):
     """What limits are charged: tokens of prompt and completion, and nano-dollars rounded up once per request."""
 
     tokens: int = 0
@@ -29,7 +29,7 @@ class Charge(Struct, frozen=True):
         return cls(sum(charge.tokens for charge in charges), sum(charge.nusd for charge in charges))
 
 
-class OpenHold(Struct, frozen=True):
+class OpenHold(Struct, frozen=True, gc=False):
     """A request that the store has let in and that is not settled: what it holds."""
 
     request_id: str

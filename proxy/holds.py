@@ -109,11 +109,11 @@ def output_of(call: Call, limits: Limits, typical: int, prompt: int) -> int:
     if request.max_tokens is not None:
         return output
     for limit in (limits.tokens_per_minute, limits.tokens_per_day):
-        if limit is not None:
-            output = min(output, limit - prompt)
+        if limit is not None and output > limit - prompt:
+            output = limit - prompt
     prices = call.model.prices
     for _, nusd in limits.budgets if prices.completion else ():
-        output = min(output, (nusd * _PUSD_PER_NUSD - prices.cost(prompt, 0, 0)) // prices.completion)
+        output = min(output, (nusd * _PUSD_PER_NUSD - prompt * prices.prompt) // prices.completion)
     return max(1, output)
 
 

@@ -35,7 +35,6 @@ def frame(payload: bytes) -> bytes:
     size = len(payload)
     if size > LONGEST:
         raise ValueError(f"a record of {size} bytes does not fit into a journal")
-    # The checksum is written out here: every record pays for a call.
     return _HEAD.pack(MARK, size, crc32(payload, crc32(_LENGTH.pack(size)))) + payload
 
 
@@ -74,14 +73,10 @@ def _next_frame(data: bytes, begin: int) -> int | None:
 def _payload(data: bytes, at: int) -> bytes | None:
     """Return the record of the frame at this place; None if there is no whole one."""
     begin = at + HEAD_BYTES
-    if begin > len(data) or not data.startswith(MARK, at):
+    if begin > len(data):
         return None
-    _, size, checksum = _HEAD.unpack_from(data, at)
-    if begin + size > len(data):
+    mark, size, checksum = _HEAD.unpack_from(data, at)
+    if mark != MARK or begin + size > len(data):
         return None
     payload = data[begin : begin + size]
-    return payload if _checksum(size, payload) == checksum else None
-
-
-def _checksum(size: int, payload: bytes) -> int:
-    return crc32(payload, crc32(_LENGTH.pack(size)))
+    return payload if crc32(payload, crc32(data[at + len(MARK) : begin - _LENGTH.size])) == checksum else None

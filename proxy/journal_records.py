@@ -22,7 +22,7 @@ CRASHED_STATUS: Final = 500
 """What a lost request's status is called: what its client was sent, nobody knows."""
 
 
-class Started(Struct, frozen=True, tag="start", array_like=True):
+class Started(Struct, frozen=True, gc=False, tag="start", array_like=True):
     """A request is about to be sent to a provider. The fields are those of `UsageRecord`, as far as they are known."""
 
     request_id: str
@@ -59,7 +59,7 @@ class Marked(Struct, frozen=True, tag="mark", array_like=True):
     marked_at: int
 
 
-class Ended(Struct, frozen=True, tag="end", array_like=True):
+class Ended(Struct, frozen=True, gc=False, tag="end", array_like=True):
     """A request that reached a provider is over, and this is its row."""
 
     record: UsageRecord
@@ -71,7 +71,7 @@ class Dropped(Struct, frozen=True, tag="drop", array_like=True):
     request_id: str
 
 
-class Carried(Struct, frozen=True, tag="carry", array_like=True):
+class Carried(Struct, frozen=True, gc=False, tag="carry", array_like=True):
     """A request that was open when a segment of the journal began, as the segments before it told of it."""
 
     started: Started
@@ -102,8 +102,10 @@ def decode(payload: bytes) -> Record | None:
     """
     try:
         record: Record = _DECODER.decode(payload)
-        if isinstance(record, Started | Carried):
-            _prices_of(record if isinstance(record, Started) else record.started)
+        if type(record) is Started:
+            _prices_of(record)
+        elif type(record) is Carried:
+            _prices_of(record.started)
     except (msgspec.MsgspecError, ValueError):
         return _ended_with_names(payload)
     return record

@@ -63,7 +63,7 @@ class Limits:
         return first + self.more_budgets
 
 
-class Hold(Struct, frozen=True):
+class Hold(Struct, frozen=True, gc=False):
     """What a request takes in advance: at most this much is used unless the estimate was wrong."""
 
     request_id: str
@@ -71,7 +71,7 @@ class Hold(Struct, frozen=True):
     nusd: int
 
 
-class Remaining(Struct, frozen=True):
+class Remaining(Struct, frozen=True, gc=False):
     """What is left of the two per-minute limits after this request; None where there is no such limit. Resets in ms."""
 
     requests_limit: int | None = None
@@ -82,7 +82,7 @@ class Remaining(Struct, frozen=True):
     tokens_reset_ms: int = 0
 
 
-class Reservation(Struct, frozen=True):
+class Reservation(Struct, frozen=True, gc=False):
     """A request that was let in: its hold stays taken until it is settled or its lease runs out."""
 
     hold: Hold

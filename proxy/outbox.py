@@ -31,8 +31,7 @@ class Outbox:
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, pieces))
-        for piece in pieces:
-            self._size += len(piece)
+        self._size += sum(map(len, pieces))
         if self._size >= AT_ONCE:
             self.flush()
 

@@ -33,7 +33,7 @@ class UsageSource(StrEnum):
     NONE = "none"
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, gc=False):
     """Tokens of one request. `cached` is a part of `prompt`, `reasoning` a part of `completion` (None: not told)."""
 
     prompt: int = 0
@@ -77,10 +77,10 @@ def read_usage(raw: object, *, completion_from_total: bool = False) -> Usage | N
     Where reasoning was counted outside the completion (the total says so), it is added; `completion_from_total`
     trusts the total of providers that hide their reasoning there.
     """
+    if type(raw) is dict and raw.keys() == _PLAIN and (plain := _plain(raw)) is not None:
+        return plain
     if not isinstance(raw, Mapping):
         return None
-    if raw.keys() == _PLAIN and (plain := _plain(raw)) is not None:
-        return plain
     prompt_details, completion_details = _details(raw, "prompt", "input"), _details(raw, "completion", "output")
     prompt = _prompt_tokens(raw)
     completion = _first(_count(raw, "completion_tokens"), _count(raw, "output_tokens"))

@@ -7,7 +7,7 @@ field names are the columns' names everywhere: in SQL, in exports, in the journa
 from msgspec import Struct
 
 
-class UsageRecord(Struct, frozen=True, kw_only=True, array_like=True):
+class UsageRecord(Struct, frozen=True, gc=False, kw_only=True, array_like=True):
     """One request that reached a provider. Never a text of the prompt or the answer.
 
     Journals have the values alone, in this order: with their names a row would be more than twice as long, and writing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from msgspec.structs import astuple
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Table, create_engine, event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
@@ -133,7 +133,7 @@ class Ledger:
         in_order = [by_id[request_id] for request_id in sorted(by_id)]  # so that two writers cannot deadlock
         try:
             with self.writing() as connection:
-                inserted = [by_id[request_id] for request_id in _insert(connection, in_order)]
+                inserted = _insert(connection, in_order)
                 if inserted:
                     by_hour = _by_hour(inserted)
                     connection.execute(self._add_hourly, _lines("hour", by_hour))
@@ -156,8 +156,26 @@ def describe(error: BaseException) -> str:
     return " ".join(str(cause).split()) or type(cause).__name__
 
 
-def _insert(connection: Connection, records: Sequence[UsageRecord]) -> Iterator[str]:
-    """Insert rows, and yield the ids of those that were not there.
+def _insert(connection: Connection, records: Sequence[UsageRecord]) -> list[UsageRecord]:
+    """Insert rows; returns those that were not there.
+
+    Nearly always none was, and their number says so: to have the database name them takes a fifth longer, and is done
+    where the number is another.
+    """
+    attempt = connection.begin_nested()
+    if sum(result.rowcount for result in _inserting(connection, records)) == len(records):
+        attempt.commit()
+        return list(records)
+    attempt.rollback()
+    named = _inserting(connection, records, " RETURNING request_id")
+    inserted = {request_id for result in named for request_id in result.scalars()}
+    return [record for record in records if record.request_id in inserted]
+
+
+def _inserting(
+    connection: Connection, records: Sequence[UsageRecord], and_then: str = ""
+) -> Iterator[CursorResult[Any]]:
+    """Insert what is not there, many rows at a time.
 
     Written out for the driver: to compile a statement for each row costs more than the database takes for it.
     """
@@ -168,11 +186,11 @@ def _insert(connection: Connection, records: Sequence[UsageRecord]) -> Iterator[
     for size in _AT_ONCE:
         statement = (
             f"INSERT INTO {usage.name} ({', '.join(columns)}) VALUES {', '.join([one] * size)} "  # noqa: S608 - names of ours
-            "ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
+            f"ON CONFLICT (request_id) DO NOTHING{and_then}"
         )
         while begin + size <= len(records):
             values = tuple(chain.from_iterable(map(astuple, records[begin : begin + size])))
-            yield from connection.exec_driver_sql(statement, values).scalars()
+            yield connection.exec_driver_sql(statement, values)
             begin += size
 
 

@@ -44,7 +44,7 @@ class JournalWriter(Protocol):
         """Wait until everything written so far is on the disk; False if that takes too long."""
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """What is written of a request both when it begins and when it ends."""
 
     call: Call

@@ -40,7 +40,7 @@ class _Open(Struct):
         return [self.hold] if self.maybe is None else [self.hold, self.maybe]
 
 
-class Settlement(Struct, frozen=True):
+class Settlement(Struct, frozen=True, gc=False):
     """What one request really used: tokens, and nano-dollars rounded up once."""
 
     account: str

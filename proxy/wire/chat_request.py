@@ -145,7 +145,8 @@ class ChatRequest(Struct, frozen=True):
 
     def estimate_prompt(self, bytes_per_token: tuple[int, int] = (4, 1)) -> int:
         """Estimate the prompt's tokens: for each message 4 and its text, and the tools as compact JSON."""
-        total = sum([4 + tokens_of(size, bytes_per_token) for size in self.text_sizes])
+        numerator, denominator = bytes_per_token
+        total = sum([4 - (-size * denominator // numerator) for size in self.text_sizes])  # `tokens_of`, without calls
         tools = self.fields.get("tools")
         if tools is not None and (compact := json.compact(tools)) not in {b"null", b"[]"}:
             total += tokens_of(len(compact), bytes_per_token)

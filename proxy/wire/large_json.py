@@ -68,9 +68,10 @@ def check_body(body: bytes | Raw) -> None:
     """
     if len(body) <= LARGE:
         steps = _steps(bytes(body))
-        if len(steps) > 2 * MAX_CONTAINERS:
-            raise Malformed(f"it holds more than {MAX_CONTAINERS:,} lists and objects")
-        _check_depth(steps)
+        if steps:
+            if len(steps) > 2 * MAX_CONTAINERS:
+                raise Malformed(f"it holds more than {MAX_CONTAINERS:,} lists and objects")
+            _check_depth(steps)
         if not is_utf8(bytes(body)):
             raise Malformed("it is not valid UTF-8")
     else:
