@@ -204,7 +204,10 @@ class StoreConnection:
             call.due = loop.time() + self._patience
             if self._due_timer is None:
                 self._due_timer = loop.call_later(TICK, self._fail_overdue)
-        self.put(call)
+        if self._connected and self._queue:
+            self._queue.append(call)
+        else:
+            self.put(call)
         return call.reply
 
     async def _run(self) -> None:

@@ -18,6 +18,10 @@ from proxy.wire.large_json import LARGE
 from proxy.wire.reasoning import FIELDS, ReasoningPlan
 
 _MOST_DIGITS: Final = 20
+_USAGE: Final = (
+    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d}}'
+)
+"""A usage of which nothing else is known, as `Usage.as_chat` has it."""
 _ID: Final = re.compile(rb'"[!#-\[\]-~]{1,128}"')
 
 
@@ -148,9 +152,15 @@ def write_plain_answer(answer: PlainAnswer, model: str) -> bytes:
         answer.created,
         json.encode(model),
         answer.choices,
-        json.encode(answer.usage.as_chat()),
+        _usage(answer.usage),
         answer.others,
     )
+
+
+def _usage(usage: Usage) -> bytes:
+    if usage.reasoning is not None or usage.prompt_details or usage.completion_details:
+        return json.encode(usage.as_chat())
+    return _USAGE % (usage.prompt, usage.completion, usage.prompt + usage.completion, usage.cached)
 
 
 def reasoning_field(reasoning: Raw | None, reasoning_content: Raw | None) -> str | None:

@@ -235,7 +235,10 @@ def upstream_body(
 def thinking_is_off(request: ChatRequest, dialect: Dialect) -> bool:
     """Tell whether what a target is sent asks its model not to think: the client's fields and the operator's."""
     fields = request.fields
-    names = () if SWITCHES.isdisjoint(fields) else (SWITCHES & fields.keys()) - dialect.dropped
+    said = not SWITCHES.isdisjoint(fields)
+    if not (said or dialect.extra):
+        return False
+    names = (SWITCHES & fields.keys()) - dialect.dropped if said else ()
     sent = {name: fields[name] for name in names}
     return turns_thinking_off(sent | dialect.extra)
 
@@ -285,7 +288,7 @@ def _check_messages(messages: list[_Message] | None) -> list[_Message]:
             raise invalid_request(f"`{param}` must be one of {allowed}.", param=param)
         if not bytes(message.content).startswith(b'"'):
             _check_content(message, f"messages[{index}].content")
-        for number, call in enumerate(message.tool_calls or ()):
+        for number, call in enumerate(message.tool_calls) if message.tool_calls else ():
             if not bytes(call.function.arguments).startswith(b'"'):
                 param = f"messages[{index}].tool_calls[{number}].function.arguments"
                 raise invalid_request(f"`{param}` must be a string that holds JSON.", param=param)
@@ -365,8 +368,11 @@ def _developer_to_system(messages: bytes) -> Raw:
 
 
 def _text_bytes(message: _Message) -> int:
-    if bytes(message.content)[:1] == b"[":
-        size = sum(_size(part.text) for part in _parts.decode(message.content) if part.type == "text")
+    content = bytes(message.content)
+    if content[:1] == b'"' and content.find(b"\\") < 0:  # without an escape, JSON is the text itself in quotes
+        size = len(content) - 2
+    elif content[:1] == b"[":
+        size = sum(_size(part.text) for part in _parts.decode(content) if part.type == "text")
     else:
         size = _size(message.content)
     for call in message.tool_calls or ():

@@ -16,6 +16,10 @@ _SECOND: Final = 1_000
 _MINUTE: Final = 60 * _SECOND
 _HOUR: Final = 60 * _MINUTE
 _USELESS_RETRY: Final = _MINUTE
+_REQUESTS_LEFT: Final = (
+    b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+)
+_TOKENS_LEFT: Final = _REQUESTS_LEFT.replace(b"-requests", b"-tokens")
 
 
 def new_request_id(now_ms: int, random: bytes) -> str:
@@ -57,12 +61,16 @@ def request_head(path: str, authority: str, lines: bytes, length: int, *, stream
 
 def rate_limit_lines(remaining: Remaining) -> bytes:
     """Write the `x-ratelimit-…` lines of the per-minute limits that the account has."""
-    lines = ""
+    lines = b""
     if remaining.requests_limit is not None:
-        lines = _rate_lines("requests", remaining.requests_limit, remaining.requests, remaining.requests_reset_ms)
+        lines = _REQUESTS_LEFT % (
+            remaining.requests_limit, remaining.requests, go_duration(remaining.requests_reset_ms).encode()
+        )  # fmt: skip
     if remaining.tokens_limit is not None:
-        lines += _rate_lines("tokens", remaining.tokens_limit, remaining.tokens, remaining.tokens_reset_ms)
-    return lines.encode()
+        lines += _TOKENS_LEFT % (
+            remaining.tokens_limit, remaining.tokens, go_duration(remaining.tokens_reset_ms).encode()
+        )  # fmt: skip
+    return lines
 
 
 def fault_lines(fault: Fault) -> bytes:
@@ -93,10 +101,3 @@ def go_duration(milliseconds: int) -> str:
     minutes, rest = divmod(rest, _MINUTE)
     seconds = f"{rest / _SECOND:.3f}".rstrip("0").rstrip(".") + "s"
     return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + seconds
-
-
-def _rate_lines(what: str, limit: int, left: int, reset_ms: int) -> str:
-    return (
-        f"x-ratelimit-limit-{what}: {limit}\r\nx-ratelimit-remaining-{what}: {left}\r\n"
-        f"x-ratelimit-reset-{what}: {go_duration(reset_ms)}\r\n"
-    )
