@@ -31,7 +31,8 @@ class Outbox:
         if not self._waiting:
             self._loop.call_soon(self.flush)
         self._waiting.append((transport, pieces))
-        self._size += sum(map(len, pieces))
+        for piece in pieces:
+            self._size += len(piece)
         if self._size >= AT_ONCE:
             self.flush()
 
