@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -265,6 +266,12 @@ class Gateway:
         assert self.process is not None
         return [pid for pid in children(self.process.pid) if b"proxy.worker" in command_line(pid)]
 
+    def miss(self, client: RawClient) -> None:
+        """Close a client's connection, and wait until the gateway has closed its own end too: it knows by then."""
+        its_end = f"socket:[{socket_between(self.api, client.sock.getsockname()[1])}]"
+        client.sock.close()
+        assert eventually(lambda: not any(its_end in opened_by(pid) for pid in self.workers()))
+
 
 def _held(data: bytes, secrets: list[bytes]) -> bytes | None:
     return next((secret for secret in secrets if secret in data), None)
@@ -281,6 +288,22 @@ def command_line(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+def socket_between(port: int, other: int) -> int:
+    """The number (inode) of the socket at a local port of this machine that is connected to another one."""
+    rows = (row.split() for row in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:])
+    ends = (f"0100007F:{port:04X}", f"0100007F:{other:04X}")
+    return next(int(row[9]) for row in rows if (row[1], row[2]) == ends)
+
+
+def opened_by(pid: int) -> list[str]:
+    """What a process holds open, as the system names it."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it was closed meanwhile
+            found.append(str(descriptor.readlink()))
+    return found
 
 
 def is_alive(pid: int) -> bool:

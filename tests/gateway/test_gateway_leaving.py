@@ -1,5 +1,6 @@
 """Clients that leave: the provider is let go, one line is left in the log, and what was produced is charged."""
 
+import socket
 import struct
 import threading
 import time
@@ -14,9 +15,13 @@ AT_MOST = 5.0
 """Seconds within which a provider is let go, on a machine that is busy with other things; it should be a tenth."""
 
 
+def reset_when_closed(client) -> None:
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def close(client, how: str) -> None:
     if how == "reset":
-        client.sock.setsockopt(1, 13, struct.pack("ii", 1, 0))  # SO_LINGER of no time: a reset
+        reset_when_closed(client)
     client.sock.close()
 
 
@@ -193,6 +198,7 @@ def test_one_that_leaves_just_before_the_usage_is_charged_by_it(gateway, provide
         client.send(chat(key.secret, model, stream=True))
         client.head()
         client.body_until(b'"stop"')
+        gateway.miss(client)
     assert gateway.lines_of(key) == []
     go.set()
     line = gateway.only_line_of(key)
@@ -225,7 +231,8 @@ def test_a_provider_that_is_to_be_drained_is_read_to_its_end_for_the_exact_usage
         if stream:
             client.head()
             client.body_until(b"first")
-        close(client, "reset")
+        reset_when_closed(client)
+        gateway.miss(client)
     go.set()
     line = gateway.only_line_of(key)
     assert (line["ending"], line["usage_source"]) == ("client_gone", "upstream")
@@ -248,6 +255,7 @@ def test_a_drained_provider_that_breaks_off_is_charged_by_what_came(gateway, pro
         client.send(chat(key.secret, "drained", stream=True))
         client.head()
         client.body_until(b"1234")
+        gateway.miss(client)
     go.set()
     line = gateway.only_line_of(key)
     assert (line["ending"], line["usage_source"], line["completion_tokens"]) == ("client_gone", "estimated", 2)
